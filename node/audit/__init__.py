@@ -1,0 +1,15 @@
+"""The audit trail: who did what to which study, in records that cannot be changed unseen."""
+
+from node.audit.chain import AUDIT, METADATA, AuditKey, append, read_or_make_key
+from node.audit.verify import Verified, verify, write_anchor
+
+__all__ = [
+    "AUDIT",
+    "METADATA",
+    "AuditKey",
+    "Verified",
+    "append",
+    "read_or_make_key",
+    "verify",
+    "write_anchor",
+]

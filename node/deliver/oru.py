@@ -1,0 +1,200 @@
+"""The HL7 message a RIS gets: ORU^R01 of HL7 v2.5.1, as IHE Results Distribution (RAD-128) shapes it.
+
+Every result is sent as stored and unverified (R): only a person makes a result final.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from node.deliver.er7 import (
+    ENCODING_CHARACTERS,
+    NOTHING,
+    Er7,
+    codec,
+    components,
+    escape,
+    join_segments,
+    repetitions,
+    segment,
+)
+from node.deliver.observations import NOT_OBTAINED, NOT_SOUGHT, code_field, moment_field, observations, result_status
+from node.deliver.structure import check_structure
+from node.dicom.uid import is_valid_uid
+from node.domain.statement import Statement
+from node.domain.study import Order, Patient
+from node.errors import MessageError
+from node.settings import Hl7Destination
+
+__all__ = ["build_oru", "derive_control_id"]
+
+LONGEST_CONTROL_ID = 20  # HL7 v2.5.1 2.15.9.10
+CONTROL_ID = re.compile(r"[A-Za-z0-9.-]+")
+LONGEST_NAMESPACE = 20  # HL7 v2.5.1 2.A.33 (HD)
+SEXES = frozenset({"A", "F", "M", "N", "O", "U"})  # HL7 table 0001
+DATES = {8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}  # HL7 v2.5.1 2.A.77 (TS), by length
+TIMES = {6: "%H%M%S", 4: "%H%M"}
+
+
+def build_oru(
+    statement: Statement,
+    *,
+    patient: Patient,
+    order: Order,
+    destination: Hl7Destination,
+    message_control_id: str,
+    sr_uids: tuple[str, ...],
+    sr_series_uid: str,
+    application_version: str,
+    made_at: datetime,
+) -> bytes:
+    """Write what the node says about a Study as one message for one RIS.
+
+    Parameters
+    ----------
+    message_control_id
+        MSH-10, at most 20 characters; the same on every retry. See `derive_control_id`.
+    sr_uids, sr_series_uid
+        Where the PACS has the Structured Reports of the same Statement; empty if there are none.
+    made_at
+        Time of the message (MSH-7); written as local time with its offset.
+
+    Returns
+    -------
+    The message in the destination's character set, each segment ended by a carriage return.
+
+    Raises
+    ------
+    MessageError
+        If an identifier is missing, a number is not finite or has no unit, text cannot be written in
+        the character set, or the message does not have the structure of ORU_R01.
+    ConfigError
+        If the destination's character set is unknown.
+    """
+    encoding = codec(destination.character_set)
+    if not CONTROL_ID.fullmatch(message_control_id) or len(message_control_id) > LONGEST_CONTROL_ID:
+        raise MessageError(f"MSH-10 must have 1 to {LONGEST_CONTROL_ID} letters, digits, dots or hyphens")
+    if not order.study_instance_uid:
+        raise MessageError("an ORU needs a StudyInstanceUID")
+    found = observations(
+        statement,
+        study_instance_uid=order.study_instance_uid,
+        sr_series_uid=sr_series_uid,
+        sr_uids=sr_uids,
+        node=f"{destination.sending_application} {application_version}",
+    )
+    segments = (_msh(destination, message_control_id, made_at), _pid(patient))
+    message = join_segments((*segments, *_order(statement, order, destination, made_at), *found))
+    check_structure(message)
+    try:
+        return message.encode(encoding)
+    except UnicodeEncodeError:
+        raise MessageError(f"the text of the message cannot be written in {destination.character_set}") from None
+
+
+def derive_control_id(*parts: str) -> str:
+    """Make the MSH-10 that always belongs to these parts: 20 characters, 100 bits of their SHA-256."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return base64.b32encode(digest).decode("ascii")[:LONGEST_CONTROL_ID]
+
+
+def _msh(destination: Hl7Destination, message_control_id: str, made_at: datetime) -> Er7:
+    return segment(
+        "MSH",
+        {
+            2: ENCODING_CHARACTERS,
+            3: _authority(destination.sending_application),
+            4: _authority(destination.sending_facility),
+            5: _authority(destination.receiving_application),
+            6: _authority(destination.receiving_facility),
+            7: moment_field(made_at),
+            9: Er7("ORU^R01^ORU_R01"),
+            10: escape(message_control_id),
+            11: Er7("P"),
+            12: Er7("2.5.1"),
+            18: escape(destination.character_set),
+            21: Er7("RAD-128^IHE"),
+        },
+    )
+
+
+def _pid(patient: Patient) -> Er7:
+    patient_id = escape(patient.patient_id.strip())
+    if not patient_id:
+        raise MessageError("an ORU needs a PatientID: PID-3 is how a RIS knows whose result it is")
+    names = (
+        _name(patient.name.ideographic, "I"),  # HL7 table 0465: name representation
+        _name(patient.name.alphabetic, "A"),
+        _name(patient.name.phonetic, "P"),
+    )
+    return segment(
+        "PID",
+        {
+            1: Er7("1"),
+            3: components(patient_id, NOTHING, NOTHING, _authority(patient.issuer, "&")),
+            5: repetitions(names) or components(*[NOTHING] * 6, Er7("U")),  # HL7 table 0200: name unknown
+            7: _checked(patient.birth_date, DATES),
+            8: Er7(patient.sex) if patient.sex in SEXES else NOTHING,
+        },
+    )
+
+
+def _authority(text: str, separator: str = "^") -> Er7:
+    """An HD: a namespace, a UID as such, or a name that is too long for a namespace as a local identifier."""
+    text = text.strip()
+    if is_valid_uid(text):
+        return Er7(f"{separator}{text}{separator}ISO")
+    if len(escape(text)) > LONGEST_NAMESPACE:
+        return Er7(f"{separator}{escape(text)}{separator}L")
+    return escape(text)
+
+
+def _checked(text: str, formats: Mapping[int, str]) -> Er7:
+    """A date or time of the header if it is one; headers hold others, and a RIS refuses the message for them."""
+    known = formats.get(len(text))
+    if known is None or not (text.isascii() and text.isdigit()):
+        return NOTHING
+    try:
+        datetime.strptime(text, known)  # noqa: DTZ007 (only whether it is a date)
+    except ValueError:
+        return NOTHING
+    return Er7(text)
+
+
+def _name(group: str, representation: str) -> Er7:
+    """One repetition of XPN (HL7 v2.5.1 2.A.88) from one component group of PN (PS3.5 6.2.1.2)."""
+    parts = [escape(part.strip()) for part in group.split("^", 4)]
+    if not any(parts):
+        return NOTHING
+    family, given, middle, prefix, suffix = (*parts, *[NOTHING] * (5 - len(parts)))
+    return components(family, given, middle, suffix, prefix, NOTHING, Er7("L"), Er7(representation))
+
+
+def _order(statement: Statement, order: Order, destination: Hl7Destination, made_at: datetime) -> tuple[Er7, Er7]:
+    placer = escape(order.placer_order_number)
+    accession = escape(order.accession_number)
+    filler = accession if destination.accession_as_filler and accession else escape(order.filler_order_number)
+    procedure = code_field(order.procedure) if order.procedure else NOTHING
+    title = components(NOTHING, escape(order.study_description.strip()) or escape(statement.title))
+    study_date = _checked(order.study_date, {8: DATES[8]})
+    study_time = _checked(order.study_time.split(".")[0], TIMES) if study_date else NOTHING
+    fields = {
+        1: Er7("1"),
+        2: placer,
+        3: filler,
+        4: procedure or title,
+        7: Er7(study_date + study_time),
+        18: accession,
+        22: moment_field(made_at),
+        25: _report_status(statement),
+    }
+    return segment("ORC", {1: Er7("RE"), 2: placer, 3: filler}), segment("OBR", fields)
+
+
+def _report_status(statement: Statement) -> Er7:
+    """OBR-25 (HL7 table 0123), which has no N: nothing was evaluated is X there, no results available."""
+    status = result_status(statement)
+    return NOT_OBTAINED if status == NOT_SOUGHT else status

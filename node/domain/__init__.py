@@ -1,0 +1,1 @@
+"""The words of the node: frozen records without I/O, imported by every layer above."""

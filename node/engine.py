@@ -1,0 +1,175 @@
+"""Durable work: what was begun is finished, whatever process dies in between.
+
+The only module that imports DBOS. A workflow is a plain function that calls `Engine.step` for every
+effect; after a crash it is run again and finished steps give their recorded results. Steps are
+at-least-once, so every effect is idempotent.
+
+Rules that keep recorded work alive: `VERSION` stays pinned (work recorded under another one is never
+resumed), steps are only appended to a workflow, a changed workflow gets a new name, and the executor id
+is fixed and locked (a dead worker's work comes back when the same id starts again).
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+
+from node.domain.work import Priority
+from node.errors import AlreadyRunningError
+
+__all__ = ["FAILED", "Engine", "Queue", "lock_executor"]
+
+T = TypeVar("T")
+VERSION = "wetread-1"
+POLL_S = 0.2
+# A study cannot harm the worker (it is read in a child), so a worker that dies is not the study's fault;
+# the bound only stops a worker that dies for ever.
+MAX_RECOVERIES = 100
+FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
+FINISHED = ("SUCCESS", *FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue of this node.
+
+    `concurrency` bounds how many of its workflows run at once; with `is_partitioned` each partition
+    (a destination) runs one at a time, so one that is down delays nothing else.
+    """
+
+    name: str
+    concurrency: int
+    is_partitioned: bool = False
+
+
+class Engine:
+    """The durable engine of this process: prepare it, then launch it; one at a time in a process."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        executor_id: str,
+        lock_folder: Path,
+        queues: Sequence[Queue],
+        workflows: Sequence[Callable[..., None]],
+    ) -> None:
+        """Take the executor's lock and make workflows known; nothing runs before `launch`.
+
+        Parameters
+        ----------
+        url
+            ``sqlite:///path`` or ``postgresql://...``.
+        workflows
+            Every function that may be enqueued; a function's name is the workflow's recorded name.
+
+        Raises
+        ------
+        AlreadyRunningError
+            If another living process has the same executor id.
+        """
+        self._queues = tuple(queues)
+        self._lock = lock_executor(lock_folder, executor_id)
+        if url.startswith("sqlite"):
+            _prepare_sqlite(url)
+        config: DBOSConfig = {
+            "name": "wetread",
+            "system_database_url": url,
+            "application_version": VERSION,
+            "executor_id": executor_id,
+            "log_level": "ERROR",
+            "enable_otlp": False,
+        }
+        DBOS(config=config)
+        self._workflows = {workflow.__name__: _registered(workflow) for workflow in workflows}
+
+    def launch(self) -> None:
+        """Start, and resume what this executor id left unfinished."""
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)  # its errors quote arguments; ours are in the store
+        DBOS.launch()
+        for queue in self._queues:
+            DBOS.register_queue(
+                queue.name,
+                worker_concurrency=queue.concurrency,
+                partition_worker_concurrency=1 if queue.is_partitioned else None,
+                polling_interval_sec=POLL_S,
+                on_conflict="always_update",
+            )
+
+    def enqueue(
+        self,
+        queue: str,
+        workflow: Callable[..., None],
+        workflow_id: str,
+        *arguments: str | int,
+        priority: Priority,
+        partition: str | None = None,
+        delay_s: float | None = None,
+    ) -> None:
+        """Hand over work durably; an id that was handed over before is not run again.
+
+        The priority is always given, because work without one runs before all other.
+        """
+        with (
+            SetWorkflowID(workflow_id),
+            SetEnqueueOptions(priority=int(priority), queue_partition_key=partition, delay_seconds=delay_s),
+        ):
+            DBOS.enqueue_workflow(queue, self._workflows[workflow.__name__], *arguments)
+
+    def step(self, name: str, function: Callable[..., T], *arguments: object) -> T:
+        """Run one effect of a workflow and record its result (small and picklable: paths and hashes, never pixels)."""
+        return DBOS.run_step({"name": name}, function, *arguments)
+
+    def status_of(self, workflow_id: str) -> str | None:
+        """How a piece of work is doing (``SUCCESS``, ``ERROR``, ...); None if it was never handed over."""
+        status = DBOS.get_workflow_status(workflow_id)
+        return None if status is None else status.status
+
+    def chain(self, prefix: str) -> tuple[int, bool]:
+        """How many pieces of work have an id that starts so, and whether any of them is still to be done."""
+        rows = DBOS.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+        return len(rows), any(row.status not in FINISHED for row in rows)
+
+    def stop(self, *, drain_s: float) -> None:
+        """Let running steps end, at most `drain_s`; what is left is resumed at the next start."""
+        DBOS.destroy(workflow_completion_timeout_sec=int(drain_s), destroy_registry=True)
+        os.close(self._lock)
+
+
+def lock_executor(folder: Path, executor_id: str) -> int:
+    """Take the lock of an executor id; it is given back when the process ends, however it ends.
+
+    Raises
+    ------
+    AlreadyRunningError
+        If a living process has it.
+    """
+    descriptor = os.open(folder / f"{executor_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyRunningError(f"executor {executor_id} of this store is already running") from error
+    return descriptor
+
+
+def _registered(workflow: Callable[..., None]) -> Callable[..., None]:
+    def run(*arguments: str | int) -> None:
+        workflow(*arguments)
+
+    run.__qualname__ = workflow.__name__
+    return DBOS.workflow(name=workflow.__name__, max_recovery_attempts=MAX_RECOVERIES)(run)
+
+
+def _prepare_sqlite(url: str) -> None:
+    """Write-ahead logging is a property of the file, so it is set once; ``synchronous`` stays at SQLite's FULL."""
+    path = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, timeout=30.0)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")

@@ -1,0 +1,82 @@
+"""The log: short past-tense sentences with declared keys, so that no patient data can slip in.
+
+Every key of an event must be in `ALLOWED`; another one is replaced by its name alone. Values are
+bounded and stripped of line breaks, because some of them come from peers. What must be provable
+goes to ``audit``, not here.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+__all__ = ["ALLOWED", "configure_logging"]
+
+ALLOWED = frozenset(
+    {
+        "address", "answer", "assignment", "attempt", "called_ae", "calling_ae", "count", "delay_s", "destination",
+        "error", "event", "exit_code", "generation", "handler", "kind", "level", "logger", "model", "output", "pid",
+        "port", "process", "queue", "reason", "rule", "seconds", "series_instance_uid", "signal", "size_bytes",
+        "sop_class_uid", "sop_instance_uid", "state", "status", "step", "study_instance_uid", "timestamp", "version",
+        "workflow",
+    }
+)  # fmt: skip
+LONGEST_VALUE = 300
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Send events to standard error as text or as JSON lines.
+
+    Parameters
+    ----------
+    level
+        ``debug``, ``info``, ``warning`` or ``error``.
+    style
+        ``text`` or ``json``.
+    """
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=28)
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_logger_name,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            keep_allowed,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=_NamedFactory(),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries log what peers send (names, identifiers): only their warnings, and theirs alone, may pass.
+    for library in ("pynetdicom", "pydicom", "dbos", "alembic", "sqlalchemy", "apscheduler"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+class _NamedFactory:
+    def __call__(self, *names: str) -> "_NamedLogger":
+        return _NamedLogger(names[0] if names else "node")
+
+
+class _NamedLogger(structlog.PrintLogger):
+    """A logger to standard error that knows its module."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
+def keep_allowed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop the value of every key that is not declared; bound and flatten the others."""
+    for key in list(event):
+        if key not in ALLOWED:
+            event[key] = "(not allowed in the log)"
+        elif isinstance(event[key], str):
+            text = "".join(character if character.isprintable() else " " for character in event[key])
+            event[key] = text[:LONGEST_VALUE]
+    return event

@@ -1,0 +1,11 @@
+"""Receive: from the network to the disk, durable before it is acknowledged.
+
+The stage's own interface is small so that the receiver can be replaced: a receiver turns network
+bytes into `Incoming` objects, hands each to `accept`, answers with the status it gets back, and says
+which studies an Association touched when it ends.
+"""
+
+from node.receive.scp import Receiver, serve
+from node.receive.spool import Answer, Incoming, accept
+
+__all__ = ["Answer", "Incoming", "Receiver", "accept", "serve"]

@@ -1,0 +1,144 @@
+"""One object from its temporary file to its acknowledged place, or to quarantine with a status.
+
+The order is the promise: checked, fsynced, linked without replacing, folder fsynced, row committed,
+and only then 0x0000.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from node.dicom.scan import Outline, scan_file
+from node.dicom.uid import is_valid_uid
+from node.errors import UnreadableInstanceError
+from node.store.database import Store
+from node.store.files import dataset_digest, free_megabytes, quarantine_file, sync_file
+from node.store.intake import Arrival, Kept, add_instance, add_quarantine
+
+__all__ = ["CANNOT_UNDERSTAND", "MISMATCH", "OUT_OF_RESOURCES", "SUCCESS", "Answer", "Incoming", "accept"]
+
+log = structlog.get_logger(__name__)
+
+# PS3.4 Table B.2-1
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+ALREADY_STORED = 0xC001  # "Cannot understand" range: this UID already names other content
+LONGEST_LABEL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An object as it came: a Part 10 file below ``incoming/`` whose dataset is untouched, and its command set."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The DIMSE status for the sender, a comment of at most 64 characters, and the study if it was taken."""
+
+    status: int
+    comment: str = ""
+    study_instance_uid: str = ""
+
+
+def accept(store: Store, incoming: Incoming, *, refuse_below_free_mb: int) -> Answer:
+    """Take one object, or say exactly why not.
+
+    The temporary file is gone afterwards: linked to its place, moved to quarantine, or removed.
+
+    Returns
+    -------
+    0x0000 only when file, folder and row are durable. A byte-identical duplicate is 0x0000 and changes
+    nothing; the same UID with other content keeps the first object and puts the second in quarantine.
+    """
+    try:
+        if free_megabytes(store.root) < refuse_below_free_mb:
+            log.warning("object refused, disk nearly full", sop_instance_uid=incoming.sop_instance_uid)
+            return Answer(OUT_OF_RESOURCES, "disk nearly full")
+        try:
+            outline = _checked_outline(incoming)
+        except UnreadableInstanceError as error:
+            return _quarantine(store, incoming, CANNOT_UNDERSTAND, str(error))
+        if (outline.sop_class_uid, outline.sop_instance_uid) != (incoming.sop_class_uid, incoming.sop_instance_uid):
+            reason = "command set and dataset name different SOP Class or Instance UIDs"
+            return _quarantine(store, incoming, MISMATCH, reason)
+        return _keep(store, incoming, outline)
+    except OSError as error:
+        log.error("object not stored", sop_instance_uid=incoming.sop_instance_uid, error=error.strerror)
+        return Answer(OUT_OF_RESOURCES, "the object could not be written")
+    finally:
+        incoming.path.unlink(missing_ok=True)
+
+
+def _checked_outline(incoming: Incoming) -> Outline:
+    for name, uid in (("SOPClassUID", incoming.sop_class_uid), ("SOPInstanceUID", incoming.sop_instance_uid)):
+        if not is_valid_uid(uid):
+            raise UnreadableInstanceError(f"the command set holds no valid {name} (PS3.5 9.1)")
+    outline = scan_file(incoming.path, incoming.transfer_syntax_uid)
+    for name, uid in (
+        ("StudyInstanceUID", outline.study_instance_uid),
+        ("SeriesInstanceUID", outline.series_instance_uid),
+    ):
+        if not is_valid_uid(uid):
+            raise UnreadableInstanceError(f"the dataset holds no valid {name} (PS3.5 9.1)")
+    return outline
+
+
+def _keep(store: Store, incoming: Incoming, outline: Outline) -> Answer:
+    sha256, size_bytes = dataset_digest(incoming.path)
+    sync_file(incoming.path)
+    kept = add_instance(
+        store,
+        Arrival(
+            sop_instance_uid=incoming.sop_instance_uid,
+            sop_class_uid=incoming.sop_class_uid,
+            transfer_syntax_uid=incoming.transfer_syntax_uid,
+            study_instance_uid=outline.study_instance_uid,
+            series_instance_uid=outline.series_instance_uid,
+            path=incoming.path,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            calling_ae=incoming.calling_ae,
+            patient_id=_label(outline.patient_id),
+            accession_number=_label(outline.accession_number),
+        ),
+    )
+    if kept is Kept.COLLISION:
+        return _quarantine(store, incoming, ALREADY_STORED, "this SOP Instance UID is stored with other content")
+    return Answer(SUCCESS, study_instance_uid=outline.study_instance_uid)
+
+
+def _label(value: bytes) -> str:
+    """Text to find a study by; identifiers are ASCII nearly everywhere, anything else is kept as UTF-8 or GB 18030."""
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return value.decode(encoding)[:LONGEST_LABEL]
+        except UnicodeDecodeError:
+            continue
+    return value.decode("latin-1")[:LONGEST_LABEL]
+
+
+def _quarantine(store: Store, incoming: Incoming, status: int, reason: str) -> Answer:
+    size_bytes = incoming.path.stat().st_size
+    number, name = quarantine_file(store.root, incoming.path)
+    uid = incoming.sop_instance_uid if is_valid_uid(incoming.sop_instance_uid) else ""
+    add_quarantine(
+        store,
+        number=number,
+        name=name,
+        sop_uid=uid,
+        calling_ae=incoming.calling_ae,
+        status=status,
+        reason=reason,
+        size_bytes=size_bytes,
+    )
+    log.warning("object quarantined", sop_instance_uid=uid, reason=reason, calling_ae=incoming.calling_ae)
+    return Answer(status, reason[:64])  # ErrorComment is LO: at most 64 characters

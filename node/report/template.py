@@ -1,0 +1,224 @@
+"""Report templates: which concept, unit and sentence stands for what an algorithm found.
+
+A template is one TOML file in ``sr_templates/``; its README says how to write one. Everything in it
+is checked when it is read, so that a wrong code, a missing language or a misspelt placeholder stops
+the start and not a report at night.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.domain.codes import Code
+from node.domain.findings import Status
+from node.errors import TemplateError
+from node.report.concepts import LATERALITY, LONGEST_MEANING
+from node.report.template_table import Sentence, Table, Text, listed
+from node.report.words import placeholders
+
+__all__ = ["FindingTemplate", "MeasurementTemplate", "SegmentTemplate", "Template", "load_templates"]
+
+OF_FINDING = frozenset({"id", "laterality", "score", "certainty"})
+OF_CONCLUSION = frozenset({"count", "sentences", "reason"})
+
+
+@dataclass(frozen=True, slots=True)
+class FindingTemplate:
+    """What a kind of Finding is called; `evaluations` are coded questions with their answers."""
+
+    concept: Code
+    category: Code
+    label: Text
+    sentence: Sentence
+    site: Code | None = None
+    evaluations: tuple[tuple[Code, Code], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementTemplate:
+    """What a quantity is called, its one UCUM unit, and how many decimals people read."""
+
+    concept: Code
+    unit: Code
+    label: Text
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTemplate:
+    """What a mask shows (PS3.3 C.8.20.2) and the colour a viewer starts with, as 8-bit RGB."""
+
+    concept: Code
+    category: Code
+    label: str
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One report template; `revision` is the SHA-256 of its file."""
+
+    name: str
+    revision: str
+    title: Text
+    responsibility: Text
+    procedure: Code
+    findings: Mapping[str, FindingTemplate]
+    measurements: Mapping[str, MeasurementTemplate]
+    segments: Mapping[str, SegmentTemplate]
+    conclusions: Mapping[Status, Sentence]
+    reasons: Mapping[str, Text]
+    limits: Mapping[str, Text]
+    laterality: Mapping[str, Text]
+    phrases: tuple[Text, ...] = ()
+    score: Code | None = None
+
+    def limit(self, key: str, language: str) -> str:
+        """What the algorithm does not look at, in words.
+
+        Raises
+        ------
+        TemplateError
+            If the template has no such key; call it for every key of a handler at start.
+        """
+        if key not in self.limits:
+            raise TemplateError(f"{self.name}.toml: [limits] has no {key!r}; it has {listed(self.limits)}")
+        return self.limits[key][language]
+
+    def phrase(self, english: str, language: str) -> str:
+        """A handler's own words in another language; as they are if the template does not know them."""
+        return next((phrase[language] for phrase in self.phrases if phrase["en"] == english), english)
+
+    def finding(self, kind: str) -> FindingTemplate:
+        """What a kind of Finding is called; raises `TemplateError` if the template does not know it."""
+        if kind not in self.findings:
+            raise TemplateError(f"{self.name}.toml: [findings] has no {kind!r}; it has {listed(self.findings)}")
+        return self.findings[kind]
+
+    def measurement(self, quantity: str) -> MeasurementTemplate:
+        """What a quantity is called; raises `TemplateError` if the template does not know it."""
+        if quantity not in self.measurements:
+            raise TemplateError(
+                f"{self.name}.toml: [measurements] has no {quantity!r}; it has {listed(self.measurements)}"
+            )
+        return self.measurements[quantity]
+
+    def segment(self, kind: str) -> SegmentTemplate:
+        """What a mask shows; raises `TemplateError` if the template does not know it."""
+        if kind not in self.segments:
+            raise TemplateError(f"{self.name}.toml: [segments] has no {kind!r}; it has {listed(self.segments)}")
+        return self.segments[kind]
+
+
+def load_templates(folder: Path) -> Mapping[str, Template]:
+    """Read and check every report template of a site.
+
+    Returns
+    -------
+    Templates by name, which is the file's name without ``.toml``.
+
+    Raises
+    ------
+    TemplateError
+        If a file is not TOML, or a key, code, unit, language or placeholder in it is missing or
+        unknown; the message names file and key.
+    """
+    templates = {path.stem: _load(path) for path in sorted(folder.glob("*.toml"))}
+    if not templates:
+        raise TemplateError(f"{folder}: holds no report template (*.toml)")
+    return templates
+
+
+def _load(path: Path) -> Template:
+    try:
+        content = path.read_bytes()
+        tables = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise TemplateError(f"{path.name}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{path.name}: not valid TOML: {error}") from error
+    root = Table(path.name, "", tables)
+    quantities = frozenset(tables.get("measurements", {}))
+    template = Template(
+        name=path.stem,
+        revision=hashlib.sha256(content).hexdigest(),
+        title=root.text("title"),
+        responsibility=root.text("responsibility"),
+        procedure=root.code("procedure"),
+        findings=root.each("findings", lambda table: _finding(table, quantities)),
+        measurements=root.each("measurements", _measurement),
+        segments=root.each("segments", _segment),
+        conclusions=_conclusions(root.table("conclusions")),
+        reasons=root.texts("reasons"),
+        limits=root.texts("limits"),
+        laterality=root.texts("laterality"),
+        phrases=tuple(_phrase(table) for table in root.items("phrases")),
+        score=root.optional_code("score"),
+    )
+    root.end()
+    _check_laterality(template)
+    return template
+
+
+def _finding(table: Table, quantities: frozenset[str]) -> FindingTemplate:
+    found = FindingTemplate(
+        concept=table.code("concept"),
+        category=table.code("category"),
+        site=table.optional_code("site"),
+        label=table.text("label"),
+        sentence=table.sentence("sentence", OF_FINDING | quantities),
+        evaluations=tuple((item.code("question"), item.code("answer")) for item in table.items("evaluations")),
+    )
+    table.end()
+    return found
+
+
+def _measurement(table: Table) -> MeasurementTemplate:
+    found = MeasurementTemplate(
+        concept=table.code("concept"),
+        unit=table.code("unit"),
+        label=table.text("label"),
+        decimals=table.number("decimals", 0, 6),
+    )
+    if found.unit.scheme != "UCUM":
+        raise table.error("unit", f"must be a UCUM unit, found scheme {found.unit.scheme!r}")
+    table.end()
+    return found
+
+
+def _segment(table: Table) -> SegmentTemplate:
+    rgb = table.take("rgb")
+    if not isinstance(rgb, list) or len(rgb) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in rgb):
+        raise table.error("rgb", f"must be three numbers from 0 to 255, found {rgb!r}")
+    label = table.take("label")
+    if not isinstance(label, str) or not 0 < len(label) <= LONGEST_MEANING - len("AI SEG "):
+        raise table.error("label", "must be a short text")
+    concept, category = table.code("concept"), table.code("category")
+    table.end()
+    return SegmentTemplate(concept, category, label, (rgb[0], rgb[1], rgb[2]))
+
+
+def _phrase(table: Table) -> Text:
+    phrase = table.translation()
+    table.end()
+    return phrase
+
+
+def _conclusions(table: Table) -> Mapping[Status, Sentence]:
+    found = {status: table.sentence(status.value, OF_CONCLUSION) for status in Status}
+    table.end()
+    return found
+
+
+def _check_laterality(template: Template) -> None:
+    for side in template.laterality:
+        if side not in LATERALITY:
+            raise TemplateError(f"{template.name}.toml: [laterality] has {side!r}; known are {listed(LATERALITY)}")
+    for kind, finding in template.findings.items():
+        names = frozenset[str]().union(*(placeholders(parts) for parts in finding.sentence.values()))
+        if "laterality" in names and set(template.laterality) != set(LATERALITY):
+            raise TemplateError(
+                f"{template.name}.toml: findings.{kind} says the side, so [laterality] needs {listed(LATERALITY)}"
+            )

@@ -1,0 +1,1 @@
+"""The store: bytes in files, questions in a database, both durable before anyone is told so."""

@@ -1,0 +1,198 @@
+"""Keeps the processes of a node running, and tells them apart from a node that is already there.
+
+``python -m node.supervisor --site DIR`` runs in the foreground (for systemd); ``wetread start`` runs it
+detached and waits until every role is ready.
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from node.errors import AlreadyRunningError, ConfigError, WetreadError
+from node.log import configure_logging
+from node.process import is_alive, read_ready, stop_requested
+from node.settings import Settings, load_settings
+
+__all__ = ["ROLES", "is_ready", "main", "running_pid", "start_detached", "stop_running"]
+
+log = structlog.get_logger(__name__)
+
+ROLES = ("receiver", "worker")
+DRAIN_S = 30.0
+LONGEST_RESTART_WAIT_S = 10.0
+STEADY_S = 60.0
+POLL_S = 0.1
+
+
+@dataclass(slots=True)
+class _Child:
+    role: str
+    process: subprocess.Popen[bytes]
+    started_at: float
+    restart_at: float | None = None
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Supervisor:
+    site: Path
+    children: dict[str, _Child] = field(default_factory=dict)
+
+    def start(self, role: str, failures: int = 0) -> None:
+        command = [sys.executable, "-m", "node.roles", role, "--site", str(self.site), "--parent", str(os.getpid())]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.children[role] = _Child(role, process, time.monotonic(), failures=failures)
+
+    def watch(self) -> None:
+        """Start again what has ended, sooner the steadier it was."""
+        now = time.monotonic()
+        for child in list(self.children.values()):
+            if child.process.poll() is None:
+                continue
+            if child.restart_at is None:
+                was_steady = now - child.started_at > STEADY_S
+                child.failures = 1 if was_steady else child.failures + 1
+                wait_s = min(LONGEST_RESTART_WAIT_S, 0.25 * 2**child.failures)
+                child.restart_at = now + wait_s
+                log.error("process ended", process=child.role, exit_code=child.process.returncode, delay_s=wait_s)
+            elif now >= child.restart_at:
+                self.start(child.role, child.failures)
+
+    def stop(self) -> None:
+        """Ask all to finish, and end what has not after 30 s."""
+        for child in self.children.values():
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + DRAIN_S
+        for child in self.children.values():
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("process did not stop", process=child.role, pid=child.process.pid)
+                child.process.kill()
+                child.process.wait()
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="node.supervisor")
+    parser.add_argument("--site", type=Path, required=True)
+    site = parser.parse_args(arguments).site.resolve()
+    try:
+        settings = load_settings(site / "config.toml", os.environ)
+        configure_logging(settings.log.level, settings.log.format)
+        lock = _lock(settings)
+    except WetreadError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    stop = stop_requested()
+    supervisor = _Supervisor(site)
+    for role in ROLES:
+        (_run_folder(settings) / f"{role}.json").unlink(missing_ok=True)
+        supervisor.start(role)
+    while not stop.wait(POLL_S):
+        supervisor.watch()
+    supervisor.stop()
+    os.close(lock)
+    return 0
+
+
+def _run_folder(settings: Settings) -> Path:
+    return settings.store.path / "run"
+
+
+def _lock(settings: Settings) -> int:
+    folder = _run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyRunningError(f"a node already runs on the store {settings.store.path}") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def running_pid(settings: Settings) -> int | None:
+    """Process id of the supervisor that holds this store, None if none does."""
+    path = _run_folder(settings) / "supervisor.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace")
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def is_ready(settings: Settings) -> bool:
+    """True if every role of this store runs and does its work."""
+    return all(read_ready(_run_folder(settings), role) for role in ROLES)
+
+
+def start_detached(site: Path, settings: Settings, *, timeout_s: float = 60.0) -> int:
+    """Start a node that goes on when this process ends; returns its process id once it is ready.
+
+    Raises
+    ------
+    AlreadyRunningError
+        If a node already runs on this store.
+    ConfigError
+        If it does not become ready; the message quotes the end of its log.
+    """
+    if running_pid(settings) is not None:
+        raise AlreadyRunningError(f"a node already runs on the store {settings.store.path}")
+    log_path = settings.store.path / "logs" / "node.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    start = log_path.stat().st_size if log_path.exists() else 0
+    with log_path.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "node.supervisor", "--site", str(site)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if running_pid(settings) == process.pid and is_ready(settings):
+            return process.pid
+        time.sleep(POLL_S)
+    if process.poll() is None:
+        process.terminate()
+        process.wait(DRAIN_S + 5)
+    said = log_path.read_bytes()[start:].decode("utf-8", errors="replace").strip().splitlines()[-8:]
+    raise ConfigError("the node did not become ready; the end of its log:\n" + "\n".join(said))
+
+
+def stop_running(settings: Settings) -> bool:
+    """Stop the node on this store and wait until it is gone; False if none ran."""
+    pid = running_pid(settings)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + DRAIN_S + 10
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
