@@ -1,4 +1,5 @@
 """Round opacity candidates on a frontal chest radiograph, by published rules and without a learned model.
+
 What it does, in order: find the two lungs by matching a simple outline of lungs to the picture; refuse
 the picture unless both are there, upright and whole; find bright round spots in them at several sizes;
 give the best eight as candidates. It gives a detector score, never a probability.
@@ -66,7 +67,7 @@ LEAST_MATCH = 0.45
 LEAST_LUNG_MATCH = 0.30
 LEAST_BELOW = 0.15  # how much brighter the picture is below the lungs, in grey-level ranks
 
-# Candidates: set on RG1 of pydicom-data (eight marks, six on opacities) and 8 normal films (1.1 marks each).
+# Candidates: set on RG1 of pydicom-data (eight marks, six on opacities) and 8 normal films (0.9 marks each).
 DIAMETERS = np.geomspace(0.04, 0.15, 8)  # of the width of both lungs: about 11 to 42 mm in an adult
 DIRECTIONS = np.arange(8) * np.pi / 4
 MAY_BE_BRIGHT = 2  # of the eight directions around a spot: a vessel or a rib may touch it

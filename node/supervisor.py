@@ -160,26 +160,47 @@ def start_detached(site: Path, settings: Settings, *, timeout_s: float = 60.0) -
     log_path = settings.store.path / "logs" / "node.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     start = log_path.stat().st_size if log_path.exists() else 0
-    with log_path.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "node.supervisor", "--site", str(site)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    pid = _spawn(site, log_path)
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        if running_pid(settings) == process.pid and is_ready(settings):
-            return process.pid
+    while not _has_ended(pid) and time.monotonic() < deadline:
+        if running_pid(settings) == pid and is_ready(settings):
+            return pid
         time.sleep(POLL_S)
-    if process.poll() is None:
-        process.terminate()
-        process.wait(DRAIN_S + 5)
+    if not _has_ended(pid):
+        os.kill(pid, signal.SIGTERM)
+        _wait_until_gone(pid)
     said = log_path.read_bytes()[start:].decode("utf-8", errors="replace").strip().splitlines()[-8:]
     raise ConfigError("the node did not become ready; the end of its log:\n" + "\n".join(said))
+
+
+def _spawn(site: Path, log_path: Path) -> int:
+    """Start a supervisor in a session of its own, which no object of this process holds on to."""
+    write_log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "node.supervisor", "--site", str(site)],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_path), write_log, 0o640),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _has_ended(pid: int) -> bool:
+    """True if a process is gone; takes note of its end if it was ours."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return not is_alive(pid)
+
+
+def _wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + DRAIN_S + 10
+    while not _has_ended(pid) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def stop_running(settings: Settings) -> bool:
@@ -188,9 +209,7 @@ def stop_running(settings: Settings) -> bool:
     if pid is None:
         return False
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + DRAIN_S + 10
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    _wait_until_gone(pid)
     return True
 
 
