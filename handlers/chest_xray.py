@@ -71,9 +71,9 @@ LEAST_BELOW = 0.15  # how much brighter the picture is below the lungs, in grey-
 DIAMETERS = np.geomspace(0.04, 0.15, 8)  # of the width of both lungs: about 11 to 42 mm in an adult
 DIRECTIONS = np.arange(8) * np.pi / 4
 MAY_BE_BRIGHT = 2  # of the eight directions around a spot: a vessel or a rib may touch it
-FULL_SCORE = 1.5  # response that is drawn as 1
-THRESHOLD = 0.5
+FULL_SCORE, THRESHOLD = 1.5, 0.5  # the response that is drawn as 1, and the part of it that counts
 MOST_CANDIDATES = 8
+BALL = 1.175  # a projected ball answers most at a radius of 1.66 sigma, a disc at 1.41 (by integration)
 BELIEVED_WIDTH_MM = (80.0, 450.0)  # both lungs, infant to large adult; else the spacing is not believed
 NOT_LOOKED_AT = (
     "pneumothorax effusion fracture behind_heart consolidation interstitial small_nodules heart_size devices "
@@ -142,11 +142,11 @@ def _mark(image: Image, sides: tuple[str, str], marked: int) -> tuple[list[Findi
     findings, regions = [], []
     for number, spot in enumerate(_spots(response, index, width), start=marked + 1):
         region = _box(spot, scale, image)
-        axis = Measurement("long_axis", float(spot.diameter * scale[1] * mm), "mm", "size of the best detector scale")
+        axis_mm, method = float(BALL * spot.diameter * scale[1] * mm), "from the best detector scale, within 20 %"
         finding = Finding(
             finding_id=f"opacity-{number}",
             kind="round_opacity",
-            measurements=(axis,) if is_measured else (),
+            measurements=(Measurement("long_axis", axis_mm, "mm", method),) if is_measured else (),
             regions=(region,),
             laterality=sides[0] if lungs[0][spot.row, spot.column] else sides[1],
             score=min(spot.response / FULL_SCORE, 1.0),
@@ -380,7 +380,7 @@ def _spots(response: Grid, index: npt.NDArray[np.intp], width: float) -> list[Sp
 
 def _box(spot: Spot, scale: npt.NDArray[np.float64], image: Image) -> Region:
     """A box a little larger than the opacity, so that its edge stays visible."""
-    center, half = np.array([spot.row + 0.5, spot.column + 0.5]), 0.65 * spot.diameter  # SCOORD: centres at half
+    center, half = np.array([spot.row + 0.5, spot.column + 0.5]), 0.6 * BALL * spot.diameter  # SCOORD: centres at half
     top, left = (float(value) for value in np.maximum((center - half) * scale, 0.0))
     bottom, right = (float(value) for value in np.minimum((center + half) * scale, image.array.shape))
     return Region(image.sop_instance_uid, ((left, top), (right, top), (right, bottom), (left, bottom)))
