@@ -153,7 +153,7 @@ def _listed(value: object) -> list[object]:
 def _text_of(value: object, vr: str, decode: Decode) -> str | None:
     if isinstance(value, PersonName):
         stored: bytes | None = value.original_string
-        return _clean(decode(stored) if stored else str(value), vr)
+        return _clean(decode(stored or str(value)), vr)
     return _clean(decode(value), vr) if isinstance(value, str | bytes) else None
 
 

@@ -48,9 +48,9 @@ def read_dataset(path: Path, *, with_pixels: bool = False) -> Dataset:
         one of its four identifiers.
     """
     try:
-        _check_inflated_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            _check_inflated_size(path)
             ds = dcmread(path, stop_before_pixels=not with_pixels)
     except (*PARSE_FAULTS, InvalidDicomError, zlib.error) as fault:
         raise UnreadableInstanceError(f"{path.stem}: cannot be parsed ({type(fault).__name__})") from None

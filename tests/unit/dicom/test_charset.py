@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.dicom.charset import decode_text, declared_sets, normalise
+from node.dicom.charset import declared_sets, decode_text, normalise
 from node.dicom.read import patient_of, read_dataset
 from node.domain.study import PersonName
 from node.errors import UnreadableInstanceError

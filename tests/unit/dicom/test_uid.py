@@ -31,7 +31,24 @@ def test_uids_of_the_standard_are_valid(uid: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", ".", "..", "1..2", "1.2.", ".1.2", "1.02", "../1.2", "/1.2", "1.2\n", " 1.2", "1.2 ", "1.٢", "1.a", "-1.2"],
+    [
+        "",
+        "1",
+        ".",
+        "..",
+        "1..2",
+        "1.2.",
+        ".1.2",
+        "1.02",
+        "../1.2",
+        "/1.2",
+        "1.2\n",
+        " 1.2",
+        "1.2 ",
+        "1.٢",
+        "1.a",
+        "-1.2",
+    ],
 )
 def test_what_is_no_uid_is_refused(text: str) -> None:
     assert not is_valid_uid(text)
