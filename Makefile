@@ -34,11 +34,13 @@ $(VENV)/bin/python:
 
 $(READY)-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	sh tools/system_packages.sh demo
+	@echo "Installing into $(VENV), about a minute ..."
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,demo]'
 	@touch $@
 
 $(READY)-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	sh tools/system_packages.sh test
+	@echo "Installing into $(VENV), about two minutes ..."
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,demo,test]'
 	@touch $@
 

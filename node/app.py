@@ -17,7 +17,7 @@ from node.audit import write_anchor
 from node.deliver import MllpConnection
 from node.deliver.outbox import visit
 from node.domain.work import Priority
-from node.engine import FAILED, Engine, Queue
+from node.engine import Engine, Queue
 from node.errors import ConfigError
 from node.receive import Receiver, accept, serve
 from node.settings import Hl7Destination, Settings
@@ -31,6 +31,8 @@ from node.store.outbox import Batch, open_batches
 __all__ = ["Worker", "open_site", "start_receiver", "start_worker"]
 
 log = structlog.get_logger(__name__)
+
+TRIES = 3  # a step may fail for reasons that pass: no room on the disk, a database that is locked for too long
 
 
 def open_site(folder: Path, settings: Settings) -> Site:
@@ -88,10 +90,13 @@ class Worker:
         for assignment_id in self.engine.step("route", route_study, self.site, study_uid, generation):
             self.enqueue_assignment(assignment_id)
 
-    def read_assignment(self, assignment_id: str) -> None:
-        """Infer, report, and fill the outbox; an analysis that fails every time is reported as failed."""
+    def read_assignment(self, assignment_id: str, attempts: int) -> None:
+        """Infer, report, and fill the outbox; an analysis that fails every time is reported as failed.
+
+        `attempts` is recorded with the work: another setting at the next start must not change its steps.
+        """
         error = ""
-        for attempt in range(1, self.site.settings.infer.attempts + 1):
+        for attempt in range(1, attempts + 1):
             error = self.engine.step(f"infer {attempt}", infer_assignment, self.site, assignment_id)
             if not error:
                 break
@@ -123,18 +128,16 @@ class Worker:
 
     # Handing over; an id that was handed over before is not run again.
 
-    def enqueue_study(self, study_uid: str, generation: int) -> None:
+    def enqueue_study(self, study_uid: str, generation: int, *, number: int = 1) -> None:
         """Hand a frozen study to the engine."""
-        self.engine.enqueue(
-            "studies", self.read_study, _study_id(study_uid, generation), study_uid, generation, priority=Priority.STAT
-        )
+        workflow_id = f"{_study_prefix(study_uid, generation)}{number}"
+        self.engine.enqueue("studies", self.read_study, workflow_id, study_uid, generation, priority=Priority.STAT)
 
-    def enqueue_assignment(self, assignment_id: str) -> None:
+    def enqueue_assignment(self, assignment_id: str, *, number: int = 1) -> None:
         """Hand an Assignment to the engine, STAT before routine."""
         priority = work.assignment(self.site.store, assignment_id).priority
-        self.engine.enqueue(
-            "readings", self.read_assignment, _reading_id(assignment_id), assignment_id, priority=priority
-        )
+        workflow_id, attempts = f"{_reading_prefix(assignment_id)}{number}", self.site.settings.infer.attempts
+        self.engine.enqueue("readings", self.read_assignment, workflow_id, assignment_id, attempts, priority=priority)
 
     def enqueue_visit(self, batch: Batch, *, visit_number: int, delay_s: float | None = None) -> None:
         """Hand a visit to the queue of its destination; others do not wait for it."""
@@ -163,17 +166,17 @@ class Worker:
         """Files, rows and queue are separate stores: hand over again what fell between them, and end what failed."""
         store, engine = self.site.store, self.engine
         for study_uid, generation in complete.unsettled(store):
-            status = engine.status_of(_study_id(study_uid, generation))
-            if status is None:
-                self.enqueue_study(study_uid, generation)
-            elif status in FAILED:
-                studies.mark_generation_failed(store, study_uid, generation, f"routing ended with {status}")
+            count, is_alive = engine.chain(_study_prefix(study_uid, generation))
+            if not is_alive and count < TRIES:
+                self.enqueue_study(study_uid, generation, number=count + 1)
+            elif not is_alive:
+                studies.mark_generation_failed(store, study_uid, generation, f"routing failed {count} times")
         for assignment in work.unfinished_assignments(store):
-            status = engine.status_of(_reading_id(assignment.assignment_id))
-            if status is None:
-                self.enqueue_assignment(assignment.assignment_id)
-            elif status in FAILED:
-                reason = f"reading ended with {status}"
+            count, is_alive = engine.chain(_reading_prefix(assignment.assignment_id))
+            if not is_alive and count < TRIES:
+                self.enqueue_assignment(assignment.assignment_id, number=count + 1)
+            elif not is_alive:
+                reason = f"reading failed {count} times; the log says why"
                 work.mark_assignment_failed(store, assignment, reason, workflow=assignment.assignment_id)
         for batch in open_batches(store):
             count, is_alive = engine.chain(_visit_prefix(batch))
@@ -220,12 +223,12 @@ def start_worker(site: Site) -> Worker:
     return worker
 
 
-def _study_id(study_uid: str, generation: int) -> str:
-    return f"study:{study_uid}:{generation}"
+def _study_prefix(study_uid: str, generation: int) -> str:
+    return f"study:{study_uid}:{generation}:"
 
 
-def _reading_id(assignment_id: str) -> str:
-    return f"reading:{assignment_id}"
+def _reading_prefix(assignment_id: str) -> str:
+    return f"reading:{assignment_id}:"
 
 
 def _visit_prefix(batch: Batch) -> str:

@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
 from node.domain.work import Priority
 from node.errors import AlreadyRunningError
 
 __all__ = ["FAILED", "Engine", "Queue", "lock_executor"]
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 VERSION = "wetread-1"
@@ -133,9 +136,21 @@ class Engine:
         return None if status is None else status.status
 
     def chain(self, prefix: str) -> tuple[int, bool]:
-        """How many pieces of work have an id that starts so, and whether any of them is still to be done."""
-        rows = DBOS.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
-        return len(rows), any(row.status not in FINISHED for row in rows)
+        """How long a chain of work with the ids prefix1, prefix2, ... is, and whether its last is still to be done.
+
+        Each hands over the next, so there is no gap and the end is found by halving: a look for the prefix
+        would read every row there ever was.
+        """
+        least, beyond = 0, 1
+        while self.status_of(f"{prefix}{beyond}") is not None:
+            least, beyond = beyond, beyond * 2
+        while beyond - least > 1:
+            middle = (least + beyond) // 2
+            if self.status_of(f"{prefix}{middle}") is None:
+                beyond = middle
+            else:
+                least = middle
+        return least, least > 0 and self.status_of(f"{prefix}{least}") not in FINISHED
 
     def stop(self, *, drain_s: float) -> None:
         """Let running steps end, at most `drain_s`; what is left is resumed at the next start."""
@@ -162,7 +177,12 @@ def lock_executor(folder: Path, executor_id: str) -> int:
 
 def _registered(workflow: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: str | int) -> None:
-        workflow(*arguments)
+        try:
+            workflow(*arguments)
+        except Exception as error:
+            # Its type alone: its words may name a patient.
+            log.error("work failed", workflow=workflow.__name__, error=type(error).__name__)
+            raise
 
     run.__qualname__ = workflow.__name__
     return DBOS.workflow(name=workflow.__name__, max_recovery_attempts=MAX_RECOVERIES)(run)

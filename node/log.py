@@ -5,14 +5,20 @@ bounded and stripped of line breaks, because some of them come from peers. What 
 goes to ``audit``, not here.
 """
 
+import contextlib
 import logging
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import MutableMapping
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import structlog
 
-__all__ = ["ALLOWED", "configure_logging"]
+__all__ = ["ALLOWED", "configure_logging", "keep_values_out"]
 
 ALLOWED = frozenset(
     {
@@ -58,6 +64,19 @@ def configure_logging(level: str, style: str) -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+def keep_values_out() -> None:
+    """Take from Python its own words on standard error, which quote values: warnings, and how a thread ended."""
+    warnings.showwarning = lambda *_arguments, **_more: None
+    threading.excepthook = lambda ended: _tell_of_end(ended.exc_type, ended.exc_traceback)
+    sys.excepthook = lambda kind, _error, trace: _tell_of_end(kind, trace)
+
+
+def _tell_of_end(kind: type[BaseException], trace: TracebackType | None) -> None:
+    place = traceback.extract_tb(trace)[-1] if trace else None
+    where = f"{Path(place.filename).name}:{place.lineno}" if place else ""
+    structlog.get_logger(__name__).error("thread failed", error=kind.__name__, step=where)
+
+
 class _NamedFactory:
     def __call__(self, *names: str) -> "_NamedLogger":
         return _NamedLogger(names[0] if names else "node")
@@ -70,13 +89,20 @@ class _NamedLogger(structlog.PrintLogger):
         super().__init__(sys.stderr)
         self.name = name
 
+    def msg(self, message: str) -> None:
+        """Write one line; a log that cannot be written (disk full, reader gone) never stops the work it tells of."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = msg
+
 
 def keep_allowed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop the value of every key that is not declared; bound and flatten the others."""
     for key in list(event):
         if key not in ALLOWED:
             event[key] = "(not allowed in the log)"
-        elif isinstance(event[key], str):
-            text = "".join(character if character.isprintable() else " " for character in event[key])
+        elif not isinstance(event[key], bool | int | float | None):
+            text = "".join(character if character.isprintable() else " " for character in str(event[key]))
             event[key] = text[:LONGEST_VALUE]
     return event

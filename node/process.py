@@ -1,5 +1,6 @@
 """A process of the node: ends with its parent, stops when asked, says when it is ready."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -24,8 +25,21 @@ def die_with_parent(parent_pid: int) -> None:
 def stop_requested() -> threading.Event:
     """An event that is set when this process is asked to stop (SIGTERM or SIGINT)."""
     event = threading.Event()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def ask(_number: int, _frame: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(write_end, b"x")
+
+    def set_when_asked() -> None:
+        os.read(read_end, 1)
+        event.set()
+
+    # The handler interrupts the main thread anywhere, also inside the event's own lock: another thread sets it.
+    threading.Thread(target=set_when_asked, name="stop-requested", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: event.set())
+        signal.signal(number, ask)
     return event
 
 

@@ -16,7 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from node.app import open_site, start_receiver, start_worker
 from node.engine import lock_executor
 from node.errors import WetreadError
-from node.log import configure_logging
+from node.log import configure_logging, keep_values_out
 from node.process import die_with_parent, say_ready, stop_requested
 from node.settings import Settings, load_settings
 from node.store.database import open_store
@@ -82,6 +82,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = load_settings(asked.site / "config.toml", os.environ)
         configure_logging(settings.log.level, settings.log.format)
+        keep_values_out()
         if asked.role == "receiver":
             run_receiver(settings, stop)
         else:

@@ -4,6 +4,7 @@ A misspelt table, key or environment section stops the start and names the line,
 that is silently ignored is found out on the wrong day.
 """
 
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -264,11 +265,21 @@ def _destination(reader: Reader, name: str, table: Mapping[str, Any]) -> Destina
     where = f"destinations.{name}"
     kind = table.get("kind")
     rest = {"name": name, **{key: value for key, value in table.items() if key != "kind"}}
+    if kind not in ("dicom", "hl7"):
+        raise reader.error(f'[{where}] kind must be "dicom" or "hl7", found {kind!r}', name, "kind")
+    found: Destination
     if kind == "dicom":
-        return reader.record(DicomDestination, where, rest)
-    if kind == "hl7":
-        return reader.record(Hl7Destination, where, rest)
-    raise reader.error(f'[{where}] kind must be "dicom" or "hl7", found {kind!r}', where, "kind")
+        found, timeout = reader.record(DicomDestination, where, rest), "timeout_s"
+    else:
+        found, timeout = reader.record(Hl7Destination, where, rest), "ack_timeout_s"
+    for key, low, high in (("port", 1, 65535), (timeout, 0.1, 3600)):
+        if not low <= getattr(found, key) <= high:
+            raise reader.error(f"[{where}] {key} must be {low} to {high}, found {getattr(found, key)}", name, key)
+    try:
+        found.host.encode("idna")  # what a socket does with it; an error there would come too late
+    except UnicodeError as error:
+        raise reader.error(f"[{where}] host is no name or address of a host: {found.host!r}", name, "host") from error
+    return found
 
 
 def _rule(reader: Reader, table: Mapping[str, Any], destinations: Mapping[str, Destination]) -> Rule:
@@ -320,6 +331,13 @@ def _check_ranges(reader: Reader, settings: Settings) -> None:
         value = getattr(getattr(settings, section), key)
         if not low <= value <= high:
             raise reader.error(f"[{section}] {key} must be {low} to {high}, found {value}", section, key)
+    for peer in settings.dicom.allowed_peers:
+        try:
+            if peer.address != "*":
+                ipaddress.ip_network(peer.address, strict=False)
+        except ValueError as error:
+            message = f"[dicom] allowed_peers: {peer.address!r} is no address or network"
+            raise reader.error(message, "dicom", peer.address) from error
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:  # PS3.5 6.2, VR AE
         raise reader.error("[dicom] ae_title must have 1 to 16 characters", "dicom", "ae_title")
     choices = (

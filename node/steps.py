@@ -27,7 +27,7 @@ from node.store import studies, work
 from node.store.analyses import load_analysis, save_analysis
 from node.store.database import Store
 
-__all__ = ["Site", "infer_assignment", "report_assignment", "report_failure", "route_study"]
+__all__ = ["Site", "infer_assignment", "patient_key", "report_assignment", "report_failure", "route_study"]
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,8 @@ def infer_assignment(site: Site, assignment_id: str) -> str:
     """Let the handler read the study once; "" if it did, else why the attempt failed."""
     store = site.store
     assignment = work.assignment(store, assignment_id)
+    if work.state_of(store, assignment_id) != "assigned":
+        return ""  # done before a crash
     folder = _analysis_folder(store, assignment)
     try:
         infer.infer(
@@ -105,6 +107,8 @@ def report_assignment(site: Site, assignment_id: str) -> str:
     """
     store = site.store
     assignment = work.assignment(store, assignment_id)
+    if work.state_of(store, assignment_id) in ("reported", "failed"):
+        return ""  # done before a crash; what was made must not be made again with other bytes
     try:
         _report(site, assignment)
     except (DicomError, MessageError, ReportError, StoreError, TemplateError) as error:
@@ -136,7 +140,7 @@ def _report(site: Site, assignment: Assignment) -> None:
     )
     header = normalise(read_dataset(study.instances[0].path))
     patient, order = patient_of(header), order_of(header)
-    wanted = {name: settings.destinations[name] for name in assignment.destinations}
+    wanted = {name: settings.destinations.get(name) for name in assignment.destinations}
     messages = _messages(
         site, assignment, statement, patient=patient, order=order, outputs=outputs, wanted=wanted, folder=folder
     )
@@ -145,10 +149,16 @@ def _report(site: Site, assignment: Assignment) -> None:
         assignment,
         [*outputs, *messages.values()],
         _deliveries(outputs, messages, wanted),
-        patient_key=hashlib.sha256(f"{patient.issuer}\0{patient.patient_id}".encode()).hexdigest(),
+        patient_key=patient_key(patient, study.study_instance_uid),
         summary=_summary(statement),
         workflow=assignment.assignment_id,
     )
+
+
+def patient_key(patient: Patient, study_instance_uid: str) -> str:
+    """Digest by which messages of one patient keep their order; one without a Patient ID is known by the study."""
+    who = (patient.issuer, patient.patient_id) if patient.patient_id else ("", "", study_instance_uid)
+    return hashlib.sha256("\0".join(who).encode()).hexdigest()
 
 
 def _messages(
@@ -159,7 +169,7 @@ def _messages(
     patient: Patient,
     order: Order,
     outputs: tuple[Output, ...],
-    wanted: Mapping[str, Destination],
+    wanted: Mapping[str, Destination | None],
     folder: Path,
 ) -> dict[str, Output]:
     """One ORU for each RIS; its control id depends on assignment and destination only."""
@@ -188,11 +198,14 @@ def _messages(
 
 
 def _deliveries(
-    outputs: tuple[Output, ...], messages: Mapping[str, Output], wanted: Mapping[str, Destination]
+    outputs: tuple[Output, ...], messages: Mapping[str, Output], wanted: Mapping[str, Destination | None]
 ) -> list[tuple[str, str]]:
+    """What goes where; to a destination that is no more, everything, which makes dead letters with that reason."""
     pairs = []
     for name, destination in wanted.items():
-        if isinstance(destination, Hl7Destination):
+        if destination is None:
+            pairs += [(output.output_id, name) for output in outputs]
+        elif isinstance(destination, Hl7Destination):
             pairs.append((messages[name].output_id, name))
         else:
             pairs += [(output.output_id, name) for output in outputs if output.kind in destination.objects]

@@ -5,6 +5,7 @@ detached and waits until every role is ready.
 """
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -30,6 +31,7 @@ DRAIN_S = 30.0
 LONGEST_RESTART_WAIT_S = 10.0
 STEADY_S = 60.0
 POLL_S = 0.1
+LOCK_WAIT_S = 0.5
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ def main(arguments: list[str]) -> int:
     while not stop.wait(POLL_S):
         supervisor.watch()
     supervisor.stop()
+    os.ftruncate(lock, 0)
     os.close(lock)
     return 0
 
@@ -113,14 +116,23 @@ def _lock(settings: Settings) -> int:
     folder = _run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AlreadyRunningError(f"a node already runs on the store {settings.store.path}") from error
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while not _is_locked(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:  # a look of `running_pid` holds the lock for a moment
+            os.close(descriptor)
+            raise AlreadyRunningError(f"a node already runs on the store {settings.store.path}")
+        time.sleep(POLL_S)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def _is_locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def running_pid(settings: Settings) -> int | None:
@@ -131,13 +143,12 @@ def running_pid(settings: Settings) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if _is_locked(descriptor, fcntl.LOCK_SH):  # shared, so that two looks are not taken for a node
+            return None
         text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace")
         return int(text) if text.isdigit() else None
     finally:
         os.close(descriptor)
-    return None
 
 
 def is_ready(settings: Settings) -> bool:
@@ -208,7 +219,8 @@ def stop_running(settings: Settings) -> bool:
     pid = running_pid(settings)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+        os.kill(pid, signal.SIGTERM)
     _wait_until_gone(pid)
     return True
 

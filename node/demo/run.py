@@ -28,6 +28,7 @@ __all__ = ["demo_site", "run_demo"]
 
 LONGEST_WAIT_S = 180.0
 POLL_S = 0.2
+MOST_SHOWN = 3
 BAR = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -155,9 +156,11 @@ def _print(summary: list[StudySummary], out: Path, console: Console) -> None:
     table.add_column("handler", no_wrap=True)
     table.add_column("findings", ratio=1, overflow="fold")
     table.add_column("taken by PACS and RIS", no_wrap=True)
-    table.add_column("seconds", justify="right")
+    table.add_column("s", justify="right")
     for one in summary:
-        said = [f"- {sentence}" for sentence in one.findings] or [one.reason or one.status.replace("_", " ")]
+        said = [f"- {sentence}" for sentence in one.findings[:MOST_SHOWN]] or [one.reason or one.status.replace("_", " ")]
+        if len(one.findings) > MOST_SHOWN:
+            said.append(f"and {len(one.findings) - MOST_SHOWN} more")
         cells = (
             one.name,
             one.handler,

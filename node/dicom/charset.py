@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as ItemSequence
 from pydicom.tag import Tag
 
-from node.dicom.elements import Plain, items, values, vr_of
+from node.dicom.elements import Plain, items, text, values, vr_of
 from node.errors import UnreadableInstanceError
 
 __all__ = ["declared_sets", "decode_text", "normalise"]
@@ -75,7 +75,12 @@ def normalise(ds: Dataset) -> Dataset:
     copy = _normalise(ds, declared_sets(ds), 0, repaired)
     copy.SpecificCharacterSet = "ISO_IR 192"
     if repaired:
-        log.info("text was read in another character set than declared", kind=", ".join(sorted(repaired)))
+        uid = text(ds, "SOPInstanceUID")
+        log.info(
+            "text was read in another character set than declared",
+            kind=" ".join(sorted(repaired)),
+            sop_instance_uid=uid,
+        )
     if hasattr(ds, "file_meta"):
         copy.file_meta = ds.file_meta
     return copy
@@ -85,7 +90,7 @@ def declared_sets(ds: Dataset) -> tuple[str, ...] | None:
     """Codecs of the sets that a Dataset declares, initial set first; None if it declares nothing."""
     if SPECIFIC_CHARACTER_SET not in ds:
         return None
-    found = values(ds.get_item(SPECIFIC_CHARACTER_SET), "CS", _as_ascii) or ("",)
+    found = values(ds.get_item(SPECIFIC_CHARACTER_SET, keep_deferred=True), "CS", _as_ascii) or ("",)
     return tuple(_codec(str(name)) for name in found)
 
 
@@ -119,7 +124,7 @@ def _normalise(ds: Dataset, declared: Sequence[str] | None, depth: int, repaired
         return text
 
     for tag in sorted(ds.keys()):
-        element = ds.get_item(tag)
+        element = ds.get_item(tag, keep_deferred=True)
         vr = vr_of(element, ds)
         if tag == SPECIFIC_CHARACTER_SET or tag.element == 0:  # group lengths are no longer true
             continue

@@ -12,6 +12,7 @@ from collections.abc import Callable, MutableSequence
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.valuerep import PersonName
 
 from node.errors import UnreadableInstanceError
@@ -29,7 +30,7 @@ NUMBER_CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q"
 FLOAT_VRS = frozenset({"DS", "FL", "FD"})
 PARSE_FAULTS = (
     EOFError, OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError,
-    OverflowError, RecursionError, MemoryError,
+    OverflowError, RecursionError, MemoryError, BytesLengthException,
 )  # fmt: skip
 """What pydicom raises on hostile input."""
 LONGEST_NUMBER = 64  # characters; DS has 16 and IS 12 (PS3.5 6.2)
@@ -64,7 +65,7 @@ def items(ds: Dataset, keyword: str | int) -> list[Dataset]:
     tag = tag_for_keyword(keyword) if isinstance(keyword, str) else keyword
     if tag is None or tag not in ds:
         return []
-    element = ds.get_item(tag)
+    element = ds.get_item(tag, keep_deferred=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
@@ -117,7 +118,7 @@ def _values_by_keyword(ds: Dataset, keyword: str) -> tuple[Plain, ...]:
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in ds:
         return ()
-    element = ds.get_item(tag)
+    element = ds.get_item(tag, keep_deferred=True)
     return values(element, vr_of(element, ds), _decode_default) or ()
 
 

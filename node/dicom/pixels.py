@@ -72,12 +72,7 @@ def slice_values(ds: Dataset) -> Pixels:
         the decoder returned another size than the header says.
     """
     shape = _checked_shape(ds)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # excess padding and the like; the shape is checked below
-            decoded = pixel_array(ds, raw=True)
-    except (*PARSE_FAULTS, RuntimeError) as fault:
-        raise PixelError(f"{_name(ds)}: pixels cannot be decoded ({type(fault).__name__})") from None
+    decoded = _decode(ds)
     if decoded.shape != shape:
         raise PixelError(f"{_name(ds)}: {shape} pixels were expected, the decoder returned {decoded.shape}")
     if decoded.dtype.kind not in "iu":
@@ -132,6 +127,21 @@ def _checked_shape(ds: Dataset) -> tuple[int, int]:
     return rows, columns
 
 
+def _decode(ds: Dataset) -> npt.NDArray[np.integer]:
+    """Stored values with all their allocated bits."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # excess padding and the like; the shape is checked by the caller
+            return pixel_array(ds, raw=True, correct_unused_bits=False)
+    except (*PARSE_FAULTS, RuntimeError) as fault:
+        raise PixelError(f"{_name(ds)}: pixels cannot be decoded ({type(fault).__name__})") from None
+    except BaseException as fault:
+        # The RLE decoder is Rust; its panics are no Exception and have no importable type.
+        if type(fault).__name__ != "PanicException":
+            raise
+        raise PixelError(f"{_name(ds)}: pixels cannot be decoded (the decoder panicked)") from None
+
+
 def _stored_values(ds: Dataset, decoded: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Take the stored bits out of the allocated ones, and spread the sign bit (PS3.5 8.1.1)."""
     bits = int(number(ds, "BitsStored") or 0)
@@ -169,8 +179,9 @@ def _modality_values(ds: Dataset, stored: npt.NDArray[np.int64]) -> Pixels:
     slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
     if slope == 0:
         raise PixelError(f"{_name(ds)}: Rescale Slope is 0")
-    scaled = stored * (1.0 if slope is None else slope) + (intercept or 0.0)
-    return np.asarray(scaled, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is not finite is refused by the caller
+        scaled = stored * (1.0 if slope is None else slope) + (intercept or 0.0)
+        return np.asarray(scaled, dtype=np.float32)
 
 
 def _table(item: Dataset, *, is_signed: bool) -> tuple[int, Pixels, int]:
@@ -181,7 +192,7 @@ def _table(item: Dataset, *, is_signed: bool) -> tuple[int, Pixels, int]:
     length, first, bits = (int(value) & 0xFFFF for value in descriptor)
     length = length or 0x10000
     first -= 0x10000 if is_signed and first >= 0x8000 else 0
-    raw = item.get_item("LUTData")
+    raw = item.get_item("LUTData", keep_deferred=True)
     if isinstance(raw.value, bytes):
         order = ">" if getattr(raw, "is_little_endian", True) is False else "<"
         is_packed = len(raw.value) in {length, length + 1} and length > 1

@@ -58,7 +58,7 @@ def read_dataset(path: Path, *, with_pixels: bool = False) -> Dataset:
         if not is_valid_uid(text(ds, keyword)):
             raise UnreadableInstanceError(f"{path.stem}: {keyword} is missing or is no UID")
     for tag in sorted(ds.keys()):  # iterating over the Dataset itself would convert every value
-        element = ds.get_item(tag)
+        element = ds.get_item(tag, keep_deferred=True)
         if isinstance(element, RawDataElement) and len(element.value or b"") < element.length != 0xFFFFFFFF:
             raise UnreadableInstanceError(
                 f"{text(ds, 'SOPInstanceUID')}: {tag} has {element.length} bytes by its length, "
@@ -84,7 +84,7 @@ def header_of(ds: Dataset) -> dict[str, HeaderValue]:
     header: dict[str, HeaderValue] = {}
     for tag in sorted(ds.keys()):
         keyword = keyword_for_tag(tag)
-        element = ds.get_item(tag)
+        element = ds.get_item(tag, keep_deferred=True)
         found = values(element, vr_of(element, ds), decode) if keyword else None
         if found is not None:
             header[keyword] = _header_value(found[:MOST_VALUES])

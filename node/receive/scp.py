@@ -103,9 +103,8 @@ def serve(
         (evt.EVT_REQUESTED, door.on_requested),
         (evt.EVT_SOP_COMMON, door.on_sop_common),
         (evt.EVT_C_STORE, door.on_c_store),
-        (evt.EVT_CONN_CLOSE, door.on_closed),
-        (evt.EVT_RELEASED, door.on_closed),
-        (evt.EVT_ABORTED, door.on_closed),
+        (evt.EVT_RELEASED, door.on_released),
+        (evt.EVT_ABORTED, door.on_aborted),
     ]
     server = cast(
         ThreadedAssociationServer,  # what a server that does not block is
@@ -125,7 +124,7 @@ class _Door:
     released: Released
     has_room: HasRoom
     is_closing: bool = False
-    touched: dict[int, set[str]] = field(default_factory=dict)
+    touched: dict[Association, set[str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on_requested(self, event: evt.Event) -> None:
@@ -192,20 +191,27 @@ class _Door:
         )
         if answer.study_instance_uid:
             with self.lock:
-                self.touched.setdefault(id(event.assoc), set()).add(answer.study_instance_uid)
+                self.touched.setdefault(event.assoc, set()).add(answer.study_instance_uid)
         status = Dataset()
         status.Status = answer.status
         if answer.comment:
             status.ErrorComment = answer.comment
         return status
 
-    def on_closed(self, event: evt.Event) -> None:
+    def on_released(self, event: evt.Event) -> None:
         """Report the studies no open Association touches any more."""
         with self.lock:
-            mine = self.touched.pop(id(event.assoc), set())
-            still_open = set().union(*self.touched.values()) if self.touched else set()
+            mine = self.touched.pop(event.assoc, set())
+            for ended in [assoc for assoc in self.touched if not assoc.is_alive()]:
+                del self.touched[ended]
+            still_open = set().union(*self.touched.values())
         if mine - still_open:
             self.released(sorted(mine - still_open))
+
+    def on_aborted(self, event: evt.Event) -> None:
+        """Forget an Association that broke off: its sender will come again, so nothing is whole by this."""
+        with self.lock:
+            self.touched.pop(event.assoc, None)
 
 
 def _admits(peer: Peer, calling_ae: str, address: str) -> bool:

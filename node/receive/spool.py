@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.dicom.scan import Outline, scan_file
 from node.dicom.uid import is_valid_uid
@@ -74,6 +75,9 @@ def accept(store: Store, incoming: Incoming, *, refuse_below_free_mb: int) -> An
     except OSError as error:
         log.error("object not stored", sop_instance_uid=incoming.sop_instance_uid, error=error.strerror)
         return Answer(OUT_OF_RESOURCES, "the object could not be written")
+    except SQLAlchemyError as error:  # locked for too long, no room for its journal: a later try may succeed
+        log.error("object not stored", sop_instance_uid=incoming.sop_instance_uid, error=type(error).__name__)
+        return Answer(OUT_OF_RESOURCES, "the object could not be noted")
     finally:
         incoming.path.unlink(missing_ok=True)
 
@@ -130,15 +134,19 @@ def _quarantine(store: Store, incoming: Incoming, status: int, reason: str) -> A
     size_bytes = incoming.path.stat().st_size
     number, name = quarantine_file(store.root, incoming.path)
     uid = incoming.sop_instance_uid if is_valid_uid(incoming.sop_instance_uid) else ""
-    add_quarantine(
-        store,
-        number=number,
-        name=name,
-        sop_uid=uid,
-        calling_ae=incoming.calling_ae,
-        status=status,
-        reason=reason,
-        size_bytes=size_bytes,
-    )
+    try:
+        add_quarantine(
+            store,
+            number=number,
+            name=name,
+            sop_uid=uid,
+            calling_ae=incoming.calling_ae,
+            status=status,
+            reason=reason,
+            size_bytes=size_bytes,
+        )
+    except SQLAlchemyError:
+        (store.root / name).unlink(missing_ok=True)  # the sender tries again; a file without a row is found by nobody
+        raise
     log.warning("object quarantined", sop_instance_uid=uid, reason=reason, calling_ae=incoming.calling_ae)
     return Answer(status, reason[:64])  # ErrorComment is LO: at most 64 characters

@@ -90,7 +90,9 @@ def open_store(root: Path, *, clock: Callable[[], float] = time.time) -> Store:
             (root / name).mkdir(exist_ok=True, mode=0o750)
     except OSError as error:
         raise StoreError(f"the store {root} cannot be made: {error.strerror}") from error
-    engine = sa.create_engine(f"sqlite:///{root / 'wetread.db'}", connect_args={"timeout": LOCK_WAIT_S})
+    engine = sa.create_engine(
+        f"sqlite:///{root / 'wetread.db'}", connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True
+    )
     event.listen(engine, "connect", _configure_connection)
     event.listen(engine, "begin", _begin)
     try:

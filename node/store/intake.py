@@ -45,7 +45,8 @@ def add_instance(store: Store, arrival: Arrival) -> Kept:
     """Put an object in its place and commit its row; only after this may the sender be told Success.
 
     A new object opens its study again, so images that come late make the next generation. An object
-    that was here before changes nothing, whether its content is the same or not.
+    that was here before changes nothing, whether its content is the same or not; but a sender that
+    begins anew is there again, so its release is waited for.
     """
     now = store.clock()
     with store.writing() as connection:
@@ -53,6 +54,11 @@ def add_instance(store: Store, arrival: Arrival) -> Kept:
             sa.select(INSTANCES.c.sha256).where(INSTANCES.c.sop_uid == arrival.sop_instance_uid)
         ).first()
         if known is not None:
+            connection.execute(
+                sa.update(STUDIES)
+                .where(STUDIES.c.study_uid == arrival.study_instance_uid, STUDIES.c.is_open)
+                .values(released_at=None)
+            )
             return Kept.DUPLICATE if known.sha256 == arrival.sha256 else Kept.COLLISION
         opened = connection.execute(
             insert(STUDIES)

@@ -36,6 +36,9 @@ class Try:
 def freeze_whole(store: Store, *, quiet_s: float, after_release_s: float) -> list[tuple[str, int]]:
     """Freeze every open study that went quiet or whose senders have gone; each makes a new generation.
 
+    A study whose last image lies in the future is due too: the clock was set back, and it would wait for
+    that time to come again.
+
     Returns
     -------
     (Study Instance UID, generation) of each.
@@ -43,7 +46,8 @@ def freeze_whole(store: Store, *, quiet_s: float, after_release_s: float) -> lis
     now = store.clock()
     is_quiet = STUDIES.c.last_instance_at <= now - quiet_s
     is_released = STUDIES.c.released_at <= now - after_release_s
-    due = sa.select(STUDIES.c.study_uid).where(STUDIES.c.is_open, sa.or_(is_quiet, is_released))
+    is_ahead = STUDIES.c.last_instance_at > now + quiet_s
+    due = sa.select(STUDIES.c.study_uid).where(STUDIES.c.is_open, sa.or_(is_quiet, is_released, is_ahead))
     with store.reading() as connection:
         if connection.execute(due.limit(1)).first() is None:
             return []

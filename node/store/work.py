@@ -22,6 +22,7 @@ __all__ = [
     "mark_reported",
     "output_of",
     "outputs_of",
+    "state_of",
     "unfinished_assignments",
 ]
 
@@ -140,6 +141,11 @@ def mark_reported(
     """Commit the outputs of an assignment and one outbox row for each (output id, destination).
 
     Everything that will be sent is known from here on; doing it again changes nothing.
+
+    Raises
+    ------
+    StoreError
+        If a later generation was reported first: the older word must not be the last one that a RIS gets.
     """
     now = store.clock()
     with store.writing() as connection:
@@ -150,6 +156,14 @@ def mark_reported(
         )
         if not changed.rowcount:
             return
+        newer = sa.select(ASSIGNMENTS.c.generation).where(
+            ASSIGNMENTS.c.study_uid == item.study_instance_uid,
+            ASSIGNMENTS.c.handler == item.handler,
+            ASSIGNMENTS.c.generation > item.generation,
+            ASSIGNMENTS.c.state == "reported",
+        )
+        if connection.execute(newer).first() is not None:
+            raise StoreError("a later generation of the study, with more images, was reported first")
         for output in outputs:
             connection.execute(
                 sa.insert(OUTPUTS).values(
@@ -223,6 +237,13 @@ def corrected_outputs(store: Store, item: Assignment) -> list[Output]:
             .order_by(ASSIGNMENTS.c.generation.desc())
         ).first()
     return [] if row is None else outputs_of(store, row.assignment_id)
+
+
+def state_of(store: Store, assignment_id: str) -> str:
+    """How far an Assignment is: ``assigned``, ``analysed``, ``reported`` or ``failed``."""
+    with store.reading() as connection:
+        query = sa.select(ASSIGNMENTS.c.state).where(ASSIGNMENTS.c.assignment_id == assignment_id)
+        return str(connection.execute(query).scalar_one())
 
 
 def analysed_at(store: Store, assignment_id: str) -> float:

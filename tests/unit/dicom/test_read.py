@@ -234,3 +234,17 @@ def test_a_mutated_file_is_read_or_refused_and_never_crashes(slice_path: Path, d
         copy = normalise(ds)
         patient_of(copy)
         order_of(copy)
+
+
+def test_an_empty_element_of_an_unknown_vr_is_read(tmp_path: Path) -> None:
+    ds = read_dataset(write(tmp_path / "a.dcm", identifiers() + element(0x10, 0x30, b"D\xd7", b"")))
+    assert header_of(ds).get("PatientBirthDate") is None
+    assert patient_of(normalise(ds)).birth_date == ""
+
+
+def test_a_file_header_with_a_wrong_length_is_refused(slice_path: Path) -> None:
+    content = bytearray(slice_path.read_bytes())
+    content[138] = 157
+    slice_path.write_bytes(content)
+    with pytest.raises(UnreadableInstanceError):
+        read_dataset(slice_path)
