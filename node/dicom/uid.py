@@ -8,7 +8,8 @@ __all__ = ["derive_uid", "is_valid_uid"]
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "wetread")
 LONGEST_UID = 64  # PS3.5 9.1
-UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")  # PS3.5 9.1: no leading zeros, no empty component
+# PS3.5 9.1, but components with leading zeros are taken: some modalities write them, and their images count too.
+UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 def derive_uid(*parts: str) -> str:
@@ -24,5 +25,5 @@ def derive_uid(*parts: str) -> str:
 
 
 def is_valid_uid(text: str) -> bool:
-    """True if the text is a UID by PS3.5 9.1; such a text can hold no path and no markup."""
+    """True if the text is digits and single dots, at most 64; such a text can hold no path and no markup."""
     return len(text) <= LONGEST_UID and UID.fullmatch(text) is not None

@@ -39,7 +39,6 @@ def test_uids_of_the_standard_are_valid(uid: str) -> None:
         "1..2",
         "1.2.",
         ".1.2",
-        "1.02",
         "../1.2",
         "/1.2",
         "1.2\n",
@@ -52,6 +51,10 @@ def test_uids_of_the_standard_are_valid(uid: str) -> None:
 )
 def test_what_is_no_uid_is_refused(text: str) -> None:
     assert not is_valid_uid(text)
+
+
+def test_a_leading_zero_is_taken_because_some_modalities_write_it() -> None:
+    assert is_valid_uid("1.2.840.0012.3")
 
 
 def test_a_uid_of_65_characters_is_refused() -> None:
