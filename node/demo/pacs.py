@@ -24,6 +24,7 @@ from node.errors import StoreError
 __all__ = ["DemoPacs", "OrthancPacs", "SmallPacs", "find_orthanc", "open_pacs"]
 
 ORTHANC = "/usr/sbin/Orthanc"  # where Debian puts it, outside most users' PATH
+NODE_AE = "WETREAD"
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 20.0
 POLL_S = 0.05
@@ -151,7 +152,10 @@ class OrthancPacs:
             "DicomAet": self.ae_title,
             "DicomPort": self.port,
             "DicomCheckCalledAet": False,
-            "DicomAlwaysAllowStore": True,
+            # Orthanc listens on every address: only this machine's node may store.
+            "DicomAlwaysAllowStore": False,
+            "DicomCheckModalityHost": True,
+            "DicomModalities": {"node": {"AET": NODE_AE, "Host": "127.0.0.1", "Port": 104, "AllowStore": True}},
             "OverwriteInstances": False,
             "ConcurrentJobs": 1,
         }

@@ -17,6 +17,7 @@ from node.demo.pacs import DemoPacs, OrthancPacs, open_pacs
 from node.demo.ris import DemoRis
 from node.demo.samples import Sample, make_samples
 from node.demo.summary import StudySummary, by_control_id, collect, progress_of
+from node.errors import ConfigError
 from node.paths import copy_site
 from node.process import read_ready
 from node.send import Sent, send_files
@@ -97,7 +98,7 @@ def demo_site(folder: Path, *, pacs_port: int, pacs_ae: str, ris_port: int) -> P
     for pattern, replacement in changes.items():
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:
-            raise AssertionError(f"config.toml has no line {pattern}")
+            raise ConfigError(f"the bundled config.toml has no line that matches {pattern}")
     config.write_text(text, encoding="utf-8")
     return folder
 
