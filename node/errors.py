@@ -21,6 +21,7 @@ __all__ = [
     "ModelOutputError",
     "NotEvaluableError",
     "PixelError",
+    "ProtocolError",
     "ReportError",
     "StoreError",
     "TemplateError",
@@ -67,6 +68,22 @@ class GeometryError(DicomError):
 
 class CharacterSetError(DicomError):
     """Text cannot be written in the character set of the result."""
+
+
+class ProtocolError(WetreadError):
+    """A DICOM peer did not keep to the protocol, or we were asked for what the protocol forbids.
+
+    Parameters
+    ----------
+    message
+        What was expected and what was found.
+    reason
+        The reason the peer is given in an A-ABORT (PS3.8 9.3.8); 0 says none.
+    """
+
+    def __init__(self, message: str, *, reason: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class HandlerError(WetreadError):

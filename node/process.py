@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from node.paths import write_atomically
 
-__all__ = ["die_with_parent", "is_alive", "read_ready", "say_ready", "stop_requested"]
+__all__ = ["die_with_parent", "is_alive", "read_ready", "say_ready", "stop_requested", "without_settings"]
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -57,6 +58,11 @@ def read_ready(run_folder: Path, role: str) -> dict[str, int]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {"pid": pid, "port": port} if is_alive(pid) else {}
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which nothing overrides a site, for a node that must not touch another one's store."""
+    return {name: value for name, value in environment.items() if not name.startswith("WETREAD_")}
 
 
 def is_alive(pid: int) -> bool:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ DRAIN_S = 30.0
 LONGEST_RESTART_WAIT_S = 10.0
 STEADY_S = 60.0
 POLL_S = 0.1
+LONGEST_LOG_BYTES = 64 << 20
+QUOTED_LOG_BYTES = 16 << 10
 LOCK_WAIT_S = 0.5
 
 
@@ -156,8 +159,15 @@ def is_ready(settings: Settings) -> bool:
     return all(read_ready(_run_folder(settings), role) for role in ROLES)
 
 
-def start_detached(site: Path, settings: Settings, *, timeout_s: float = 60.0) -> int:
+def start_detached(
+    site: Path, settings: Settings, *, timeout_s: float = 60.0, environment: Mapping[str, str] = os.environ
+) -> int:
     """Start a node that goes on when this process ends; returns its process id once it is ready.
+
+    Parameters
+    ----------
+    environment
+        What the node gets; its settings must be those that `settings` was read with.
 
     Raises
     ------
@@ -170,8 +180,11 @@ def start_detached(site: Path, settings: Settings, *, timeout_s: float = 60.0) -
         raise AlreadyRunningError(f"a node already runs on the store {settings.store.path}")
     log_path = settings.store.path / "logs" / "node.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    start = log_path.stat().st_size if log_path.exists() else 0
-    pid = _spawn(site, log_path)
+    start = _log_size(log_path)
+    if start > LONGEST_LOG_BYTES:
+        log_path.replace(log_path.with_suffix(".log.1"))
+        start = 0
+    pid = _spawn(site, log_path, environment)
     deadline = time.monotonic() + timeout_s
     while not _has_ended(pid) and time.monotonic() < deadline:
         if running_pid(settings) == pid and is_ready(settings):
@@ -180,17 +193,23 @@ def start_detached(site: Path, settings: Settings, *, timeout_s: float = 60.0) -
     if not _has_ended(pid):
         os.kill(pid, signal.SIGTERM)
         _wait_until_gone(pid)
-    said = log_path.read_bytes()[start:].decode("utf-8", errors="replace").strip().splitlines()[-8:]
+    with log_path.open("rb") as file:
+        file.seek(max(start, _log_size(log_path) - QUOTED_LOG_BYTES))
+        said = file.read().decode("utf-8", errors="replace").strip().splitlines()[-8:]
     raise ConfigError("the node did not become ready; the end of its log:\n" + "\n".join(said))
 
 
-def _spawn(site: Path, log_path: Path) -> int:
+def _log_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _spawn(site: Path, log_path: Path, environment: Mapping[str, str]) -> int:
     """Start a supervisor in a session of its own, which no object of this process holds on to."""
     write_log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "node.supervisor", "--site", str(site)],
-        os.environ,
+        environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log_path), write_log, 0o640),

@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.cli.commands import app
 from node.errors import WetreadError
@@ -15,5 +16,11 @@ def main() -> None:
     try:
         app()
     except WetreadError as error:
-        Console(stderr=True).print(f"wetread: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except SQLAlchemyError as error:
+        _fail(f"the store's database does not answer: {type(error).__name__}")
+
+
+def _fail(text: str) -> None:
+    Console(stderr=True).print(f"wetread: {text}", markup=False, highlight=False, style="red", soft_wrap=True)
+    sys.exit(1)

@@ -1,6 +1,7 @@
 """The demonstration: two real studies over the network, through the node, to a PACS and a RIS."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -19,7 +20,7 @@ from node.demo.samples import Sample, make_samples
 from node.demo.summary import StudySummary, by_control_id, collect, progress_of
 from node.errors import ConfigError
 from node.paths import copy_site
-from node.process import read_ready
+from node.process import read_ready, without_settings
 from node.send import Sent, send_files
 from node.settings import Settings, load_settings
 from node.store.database import Store, open_store
@@ -107,7 +108,7 @@ def demo_site(folder: Path, *, pacs_port: int, pacs_ae: str, ris_port: int) -> P
 def _node(folder: Path, pacs: DemoPacs, ris: DemoRis) -> Iterator[tuple[Settings, int]]:
     site = demo_site(folder, pacs_port=pacs.port, pacs_ae=pacs.ae_title, ris_port=ris.port)
     settings = load_settings(site / "config.toml", {})
-    start_detached(site, settings)
+    start_detached(site, settings, environment=without_settings(os.environ))
     try:
         yield settings, read_ready(settings.store.path / "run", "receiver")["port"]
     finally:
@@ -159,7 +160,9 @@ def _print(summary: list[StudySummary], out: Path, console: Console) -> None:
     table.add_column("taken by PACS and RIS", no_wrap=True)
     table.add_column("s", justify="right")
     for one in summary:
-        said = [f"- {sentence}" for sentence in one.findings[:MOST_SHOWN]] or [one.reason or one.status.replace("_", " ")]
+        said = [f"- {sentence}" for sentence in one.findings[:MOST_SHOWN]] or [
+            one.reason or one.status.replace("_", " ")
+        ]
         if len(one.findings) > MOST_SHOWN:
             said.append(f"and {len(one.findings) - MOST_SHOWN} more")
         cells = (

@@ -1,9 +1,10 @@
 """The store as one value: its folder, its database, its audit key and its clock."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,18 +43,39 @@ class Store:
     engine: sa.Engine
     key: AuditKey
     clock: Callable[[], float] = time.time
+    turn: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that holds the write lock from its start and is durable when it ends."""
-        with self.engine.connect().execution_options(wetread_writes=True) as connection, connection.begin():
-            yield connection
+        """A transaction that holds the write lock from its start and is durable when it ends.
+
+        The threads of a process queue here, holding nothing: SQLite's own wait is a lottery that lets some
+        wait for seconds, and each waiting connection would be one less for readers.
+        """
+        if not self.turn.acquire(timeout=LOCK_WAIT_S):
+            raise sa.exc.TimeoutError(f"no turn to write within {LOCK_WAIT_S:g} s")
+        try:
+            with self.engine.connect().execution_options(wetread_writes=True) as connection, connection.begin():
+                yield connection
+        finally:
+            self.turn.release()
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of the database and blocks nobody."""
-        with self.engine.connect() as connection:
-            yield connection
+        """A transaction that sees one state of the database and blocks nobody.
+
+        Raises
+        ------
+        StoreError
+            If the database is damaged.
+        """
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.DatabaseError as error:
+            if type(error) is not sa.exc.DatabaseError:  # its subclasses tell of the moment, not of the file
+                raise
+            raise StoreError(f"the database of the store {self.root} is damaged: {error.orig}") from error
 
     def audit(
         self,

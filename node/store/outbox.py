@@ -84,8 +84,10 @@ def open_batches(store: Store) -> list[Batch]:
 def blocked_until(store: Store, item: Delivery) -> float | None:
     """When an older message of the same patient to the same destination is tried next, if one is pending.
 
-    A RIS must not see a correction before what it corrects; images have no such order.
+    A RIS must not see a correction before what it corrects; DICOM objects name what they correct and need no order.
     """
+    if item.output.kind.is_dicom:
+        return None
     with store.reading() as connection:
         at = connection.execute(
             sa.select(sa.func.min(DELIVERIES.c.next_attempt_at))

@@ -12,7 +12,7 @@ from node.demo.pacs import DemoPacs, open_pacs
 from node.demo.ris import DemoRis
 from node.demo.run import demo_site
 from node.errors import DeliveryError, WetreadError
-from node.process import is_alive, read_ready
+from node.process import is_alive, read_ready, without_settings
 from node.send import Sent, send_files
 from node.settings import Settings, load_settings
 from node.store.database import Store, open_store
@@ -46,7 +46,7 @@ class RunningNode:
     def start(self) -> None:
         """Start it, however it ended before."""
         wait_until(lambda: running_pid(self.settings) is None, timeout_s=40, what="the old supervisor is gone")
-        start_detached(self.site, self.settings)
+        start_detached(self.site, self.settings, environment=without_settings(os.environ))
 
     def processes(self) -> dict[str, int]:
         """Process ids by role: supervisor, receiver, worker, and the children that read images."""

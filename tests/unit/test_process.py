@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.process import is_alive, read_ready, say_ready
+from node.process import is_alive, read_ready, say_ready, without_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,12 +59,11 @@ def test_a_stop_is_asked_for_by_signal(number: signal.Signals) -> None:
     program = (
         "from node.process import stop_requested\n"
         "stop = stop_requested(); print('waiting', flush=True)\n"
-        "stop.wait(); stop.wait(); print('stopped')"
+        "stop.wait(); print('stopped')"
     )
     with _python(program) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waiting\n"
-        process.send_signal(number)
         process.send_signal(number)
         assert process.communicate(timeout=30)[0] == b"stopped\n"
     assert process.returncode == 0
@@ -104,3 +103,7 @@ def test_a_process_whose_parent_is_already_gone_stops_at_once() -> None:
     )
     with _python(program) as process:
         assert process.communicate(timeout=60)[0] == b"True\n"
+
+
+def test_an_environment_without_settings_keeps_everything_else() -> None:
+    assert without_settings({"WETREAD_STORE__PATH": "/srv", "PATH": "/bin"}) == {"PATH": "/bin"}

@@ -62,6 +62,10 @@ def test_a_relative_store_starts_at_the_site(tmp_path: Path) -> None:
         ('[[rules]]\nname = "a"\nhandler = "h"\nwhen = { Modality = { like = "CT" } }\n', 4, "no key 'like'"),
         ('[[rules]]\nname = "a"\nhandler = "h"\npriority = "soon"\n', 4, "one of stat, urgent, routine"),
         ('[[rules]]\nname = "a"\nhandler = "h"\ndestinations = ["x"]\n', 4, "no [destinations.x]"),
+        ('[dicom]\nallowed_peers = [{ ae_title = "*", address = "10.0.0.300" }]\n', 2, "no address or network"),
+        ('[destinations.x]\nkind = "hl7"\nhost = "h"\nport = 70000\n', 4, "port must be 1 to 65535"),
+        ('[destinations.x]\nkind = "dicom"\nhost = "pacs..local"\nport = 104\nae_title = "P"\n', 3, "host"),
+        ('[destinations.x]\nkind = "hl7"\nhost = "h"\nport = 1\nack_timeout_s = 0\n', 5, "ack_timeout_s must be"),
     ],
 )
 def test_a_mistake_is_refused_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:

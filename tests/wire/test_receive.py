@@ -168,10 +168,15 @@ def test_a_dataset_of_another_object_is_refused(store: Store, tmp_path: Path) ->
     assert status == 0xA900
 
 
-def test_release_is_noted_and_an_abort_in_mid_transfer_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def _ct(tmp_path: Path) -> Path:
     folder = tmp_path / "ct"
     folder.mkdir()
     (folder / "a.dcm").write_bytes(Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())
+    return folder
+
+
+def test_release_is_noted_and_an_abort_in_mid_transfer_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    folder = _ct(tmp_path)
     with _open(store) as receiver:
         send_with_pynetdicom(folder, receiver.port)
         with socket.create_connection(("127.0.0.1", receiver.port)) as probe:
@@ -179,3 +184,42 @@ def test_release_is_noted_and_an_abort_in_mid_transfer_leaves_nothing(store: Sto
     (study,) = _rows(store, STUDIES)
     assert study.released_at is not None
     assert not list((store.root / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_a_sender_that_breaks_off_has_not_released_and_holds_back_no_release_of_another(
+    store: Store, tmp_path: Path, end: str
+) -> None:
+    folder = _ct(tmp_path)
+    contexts = [build_context(CTImageStorage, [ExplicitVRLittleEndian])]
+    with _open(store) as receiver:
+        assoc = AE("CT1").associate("127.0.0.1", receiver.port, contexts=contexts)
+        assert assoc.send_c_store(folder / "a.dcm").Status == 0x0000
+        assert len(receiver.door.touched) == 1
+        if end == "abort":
+            assoc.abort()
+        else:
+            assoc.dul.socket.close()
+        _wait_until_ended(receiver)
+        assert _rows(store, STUDIES)[0].released_at is None
+        assert not receiver.door.touched
+        send_with_pynetdicom(folder, receiver.port)
+    assert _rows(store, STUDIES)[0].released_at is not None
+
+
+def _wait_until_ended(receiver: Receiver) -> None:
+    for assoc in receiver.server.active_associations:
+        assoc.join(20)
+        assert not assoc.is_alive()
+
+
+def test_a_release_does_not_count_while_another_sender_of_the_study_is_open(store: Store, tmp_path: Path) -> None:
+    folder = _ct(tmp_path)
+    contexts = [build_context(CTImageStorage, [ExplicitVRLittleEndian])]
+    with _open(store) as receiver:
+        assoc = AE("CT1").associate("127.0.0.1", receiver.port, contexts=contexts)
+        assert assoc.send_c_store(folder / "a.dcm").Status == 0x0000
+        send_with_pynetdicom(folder, receiver.port)
+        assert _rows(store, STUDIES)[0].released_at is None
+        assoc.release()
+    assert _rows(store, STUDIES)[0].released_at is not None

@@ -1,12 +1,14 @@
 """Any change to the audit trail is found, with the number of the record."""
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from node.audit import AUDIT, verify, write_anchor
+from node.audit import AUDIT, read_or_make_key, verify, write_anchor
 from node.errors import AuditChainError
 from node.store.database import Store, open_store
 
@@ -90,3 +92,39 @@ def test_another_key_does_not_verify(store: Store, tmp_path: Path) -> None:
 def test_the_table_is_the_one_the_chain_knows(store: Store) -> None:
     columns = {column["name"] for column in sa.inspect(store.engine).get_columns("audit")}
     assert columns == {column.name for column in AUDIT.columns}
+
+
+def test_a_key_that_could_not_be_made_durable_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            read_or_make_key(tmp_path / "audit.key")
+    assert list(tmp_path.iterdir()) == []
+    key = read_or_make_key(tmp_path / "audit.key")
+    assert read_or_make_key(tmp_path / "audit.key") == key
+    assert (tmp_path / "audit.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_processes_that_start_at_once_have_one_key(tmp_path: Path) -> None:
+    start, keys = threading.Barrier(8), []
+
+    def make() -> None:
+        start.wait(30)
+        keys.append(read_or_make_key(tmp_path / "audit.key"))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(keys) == 8
+    assert len({key.secret for key in keys}) == 1
+
+
+def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.key").write_text("")
+    with pytest.raises(AuditChainError, match="is not an audit key"):
+        read_or_make_key(tmp_path / "audit.key")

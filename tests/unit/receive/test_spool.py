@@ -94,7 +94,7 @@ def test_a_command_set_that_names_another_object_is_refused_with_0xA900(store: S
     assert len(_rows(store, QUARANTINE)) == 2
 
 
-@pytest.mark.parametrize("uid", ["", "../x", "/etc/passwd", "1.2.03", "1." * 40, "1.2 ", "1.2\x00../"])
+@pytest.mark.parametrize("uid", ["", "../x", "/etc/passwd", "1." * 40, "1.2 ", "1.2\x00../"])
 def test_peer_text_never_becomes_a_path(store: Store, uid: str) -> None:
     before = sorted(path for path in store.root.rglob("*") if path.is_dir())
     answer = _send(store, _body(), uid=uid)
@@ -159,3 +159,20 @@ def test_a_changed_file_is_noticed_before_it_is_read(store: Store) -> None:
     shutil.move(instance.path, store.root / "gone")
     with pytest.raises(StoreError, match="is gone"):
         verify_instance(instance)
+
+
+def test_a_database_that_cannot_write_now_is_0xA700_so_that_the_sender_comes_again(store: Store) -> None:
+    with store.writing() as connection:
+        connection.exec_driver_sql("CREATE TRIGGER no BEFORE INSERT ON instances BEGIN SELECT RAISE(ABORT, 'no'); END")
+    assert _send(store, _body()).status == 0xA700
+    assert _rows(store, INSTANCES) == _rows(store, STUDIES) == []
+    with store.writing() as connection:
+        connection.exec_driver_sql("DROP TRIGGER no")
+    assert _send(store, _body()).status == 0x0000
+
+
+def test_an_object_whose_quarantine_cannot_be_noted_leaves_nothing(store: Store) -> None:
+    with store.writing() as connection:
+        connection.exec_driver_sql("CREATE TRIGGER no BEFORE INSERT ON quarantine BEGIN SELECT RAISE(ABORT, 'no'); END")
+    assert _send(store, _body(), uid="2.25.77").status == 0xA700
+    assert list((store.root / "quarantine").iterdir()) == []

@@ -1,6 +1,7 @@
 """The database is durable, migrated, and refuses what is not a database."""
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,4 +53,38 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         other.close()
+    store.close()
+
+
+def test_writers_that_wait_take_no_connection_from_readers(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    started = threading.Barrier(31)
+
+    def write() -> None:
+        started.wait(30)
+        with store.writing() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    threads = [threading.Thread(target=write) for _ in range(30)]
+    with store.writing():
+        for thread in threads:
+            thread.start()
+        started.wait(30)
+        for thread in threads:
+            thread.join(0.02)  # each comes to its wait, and stays there
+            assert thread.is_alive()
+        with store.reading() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    store.close()
+
+
+def test_an_error_of_the_database_does_not_quote_what_was_to_be_written(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(sa.exc.IntegrityError) as caught, store.writing() as connection:
+        connection.execute(sa.insert(METADATA.tables["studies"]).values(study_uid="2.25.1", patient_id="Wet^Canary",
+                           first_at=0, last_instance_at=0, is_open=True, generation=None, calling_ae=""))  # fmt: skip
+    assert "Canary" not in str(caught.value)
     store.close()
