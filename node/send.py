@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from node.dicom.requestor import Requestor
 from node.errors import DeliveryError
 
 __all__ = ["Sent", "dicom_files", "send_files"]
@@ -62,9 +62,7 @@ def send_files(
     contexts = _contexts(files)
     if len(contexts) > MOST_CONTEXTS:
         raise DeliveryError(f"these files need {len(contexts)} presentation contexts, an Association holds 128")
-    _config.STORE_SEND_CHUNKED_DATASET = True  # the files' own bytes, not decoded and encoded again
-    ae = AE(ae_title=calling_ae)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
+    ae = Requestor(calling_ae, timeout_s=timeout_s)
     offered = [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)]
     assoc = ae.associate(host, port, contexts=offered, ae_title=called_ae)
     if not assoc.is_established:

@@ -6,31 +6,22 @@ PS3.4 Annex B (Storage Service Class), PS3.7 Annex C (status).
 """
 
 import hashlib
-import socket
 from pathlib import Path
-from ssl import SSLContext
 from types import TracebackType
 from typing import Self
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context
+from pynetdicom import build_context
 from pynetdicom.association import Association
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from node.dicom.requestor import Requestor
 from node.domain.work import Output
 from node.errors import DeliveryError
 from node.settings import DicomDestination
 
 __all__ = ["DicomConnection", "send_dicom"]
-
-# Process-wide switches of the library. The first sends a file's own bytes in pieces and decodes nothing; the others
-# keep its event log, which holds patient data, off.
-_config.STORE_SEND_CHUNKED_DATASET = True
-_config.LOG_HANDLER_LEVEL = "none"
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
 
 SUCCESS = 0x0000
 ALREADY_THERE = 0x0111  # PS3.7 C.5.11, Duplicate SOP Instance; our UIDs depend on the content, so it is ours
@@ -56,28 +47,6 @@ REFUSALS = {  # PS3.8 9.3.3.2, result of a presentation context
 LAST_MESSAGE_ID = 0xFFFF  # PS3.7 E.1
 
 
-class _Socket(AssociationSocket):
-    """The library's socket with its faults put right: it leaks when refused, hangs when stalled, and dawdles."""
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        held = self.socket
-        super().connect(primitive)
-        if self.socket is not None:
-            self.socket.settimeout(self.assoc.network_timeout)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else 40 ms for each object
-        elif held is not None:
-            held.close()
-
-
-class _ApplicationEntity(AE):
-    def _create_socket(
-        self, assoc: Association, address: AddressInformation, tls_args: tuple[SSLContext, str] | None
-    ) -> AssociationSocket:
-        found = _Socket(assoc, address=address)
-        found.tls_args = tls_args
-        return found
-
-
 class DicomConnection:
     """The Association with one PACS; opened when first used, kept for a series of objects.
 
@@ -88,11 +57,7 @@ class DicomConnection:
     def __init__(self, destination: DicomDestination, *, calling_ae: str) -> None:
         """Remember the destination; nothing is opened yet."""
         self._destination = destination
-        self._ae = _ApplicationEntity(ae_title=calling_ae)
-        self._ae.connection_timeout = destination.timeout_s
-        self._ae.acse_timeout = destination.timeout_s
-        self._ae.dimse_timeout = destination.timeout_s
-        self._ae.network_timeout = destination.timeout_s
+        self._ae = Requestor(calling_ae, timeout_s=destination.timeout_s)
         self._assoc: Association | None = None
         self._offered: set[tuple[UID, UID]] = set()
         self._message_id = 0

@@ -93,7 +93,8 @@ class RunningNode:
     def check(self) -> None:
         """All invariants, with the node stopped."""
         stop_running(self.settings)
-        assert not self.processes()
+        left = self.processes()
+        assert not left, f"still running: {left}\n{self.log()}"
         check_invariants(self.store, self.acknowledged, self.pacs, self.ris.receipts())
 
     def log(self) -> str:
