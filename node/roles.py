@@ -35,7 +35,8 @@ def run_receiver(settings: Settings, stop: threading.Event) -> None:
     lock = lock_executor(store.root / "run", "receiver")
     receiver = start_receiver(settings, store)
     log.info("receiver started", port=receiver.port, called_ae=settings.dicom.ae_title, pid=os.getpid())
-    say_ready(store.root / "run", "receiver", port=receiver.port)
+    if not stop.is_set():
+        say_ready(store.root / "run", "receiver", port=receiver.port)
     stop.wait()
     receiver.stop(drain_s=DRAIN_S)
     store.close()
@@ -52,7 +53,8 @@ def run_worker(folder: Path, settings: Settings, stop: threading.Event) -> None:
     timers.add_job(_guarded("sweep", worker.sweep), "interval", seconds=settings.engine.sweep_every_s)
     timers.start()
     log.info("worker started", pid=os.getpid(), count=len(settings.rules))
-    say_ready(site.store.root / "run", "worker")
+    if not stop.is_set():
+        say_ready(site.store.root / "run", "worker")
     stop.wait()
     timers.shutdown(wait=True)
     worker.stop(drain_s=DRAIN_S)
@@ -77,8 +79,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--site", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     asked = parser.parse_args(arguments)
+    die_with_parent(asked.parent)  # before SIGTERM is ours: without its supervisor a role must not even begin
     stop = stop_requested()
-    die_with_parent(asked.parent)
     try:
         settings = load_settings(asked.site / "config.toml", os.environ)
         configure_logging(settings.log.level, settings.log.format)

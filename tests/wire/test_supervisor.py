@@ -118,3 +118,14 @@ def test_a_store_nobody_holds_is_not_running_whatever_its_lock_file_says(tmp_pat
         fcntl.flock(another_look, fcntl.LOCK_SH)
         assert running_pid(idle.settings) is None  # two looks at once are not a node: nobody is sent a signal
         assert not stop_running(idle.settings)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_whose_supervisor_was_killed_while_it_started_never_begins(tmp_path: Path, role: str) -> None:
+    site = demo_site(tmp_path / "site", pacs_port=1, pacs_ae="PACS", ris_port=1)
+    settings = load_settings(site / "config.toml", {})
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(60)
+    command = [sys.executable, "-m", "node.roles", role, "--site", str(site), "--parent", str(gone.pid)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGTERM
+    assert not (settings.store.path / "run").exists()
