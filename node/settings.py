@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 LANGUAGES = ("en", "zh")
+RECEIVERS = ("own", "pynetdicom")
 DICOM_KINDS = tuple(kind for kind in OutputKind if kind.is_dicom)
 
 
@@ -48,8 +49,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class DicomSettings:
-    """The front door."""
+    """The front door; `receiver` is ``own`` or, to fall back on, ``pynetdicom``."""
 
+    receiver: str = "own"
     ae_title: str = "WETREAD"
     host: str = "127.0.0.1"
     port: int = 11112
@@ -341,6 +343,7 @@ def _check_ranges(reader: Reader, settings: Settings) -> None:
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:  # PS3.5 6.2, VR AE
         raise reader.error("[dicom] ae_title must have 1 to 16 characters", "dicom", "ae_title")
     choices = (
+        ("dicom", "receiver", RECEIVERS),
         ("report", "language", LANGUAGES),
         ("log", "format", ("text", "json")),
         ("log", "level", ("debug", "info", "warning", "error")),

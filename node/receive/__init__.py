@@ -5,7 +5,7 @@ bytes into `Incoming` objects, hands each to `accept`, answers with the status i
 which studies an Association touched when it ends.
 """
 
-from node.receive.scp import Receiver, serve
+from node.receive.door import Receiver, serve
 from node.receive.spool import Answer, Incoming, accept
 
 __all__ = ["Answer", "Incoming", "Receiver", "accept", "serve"]

@@ -57,6 +57,11 @@ class Receiver:
     port: int
     door: "_Door"
 
+    @property
+    def open_associations(self) -> int:
+        """How many Associations are open now."""
+        return len(self.server.active_associations)
+
     def stop(self, *, drain_s: float) -> None:
         """Refuse new Associations, let open ones finish for `drain_s`, abort what is left."""
         self.door.is_closing = True

@@ -61,6 +61,11 @@ class UpperReceiver:
     associations: "_Associations"
     entrance: Entrance
 
+    @property
+    def open_associations(self) -> int:
+        """How many Associations are open now."""
+        return len(self.associations.inside)
+
     def stop(self, *, drain_s: float) -> None:
         """Refuse new Associations, let open ones finish for `drain_s`, abort what is left."""
         self.associations.guard.is_closing = True
