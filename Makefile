@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format models clean help
+.PHONY: demo test check format models bench clean help
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,6 +24,9 @@ check: $(READY)-test  ## style, types and layers
 format: $(READY)-test  ## put the code into its one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY)-test  ## how fast the front door is, beside DCMTK, Orthanc and a bare copy; a few minutes
+	$(BIN)/python -m bench.receive
 
 models: | $(VENV)/bin/python  ## models from their packages, by hash
 	@$(BIN)/wetread models verify >/dev/null 2>&1 || $(BIN)/wetread models fetch

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from node.audit import AuditKey, append, read_or_make_key
 from node.errors import StoreError
+from node.store.files import make_instance_folders
 
 __all__ = ["Store", "open_store"]
 
@@ -110,6 +111,7 @@ def open_store(root: Path, *, clock: Callable[[], float] = time.time) -> Store:
         root.mkdir(parents=True, exist_ok=True, mode=0o750)
         for name in FOLDERS:
             (root / name).mkdir(exist_ok=True, mode=0o750)
+        make_instance_folders(root)
     except OSError as error:
         raise StoreError(f"the store {root} cannot be made: {error.strerror}") from error
     engine = sa.create_engine(

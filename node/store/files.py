@@ -21,6 +21,7 @@ __all__ = [
     "file_digest",
     "free_megabytes",
     "keep_instance",
+    "make_instance_folders",
     "name_of",
     "quarantine_file",
     "sweep_incoming",
@@ -34,7 +35,7 @@ BLOCK_BYTES = 1 << 20
 def name_of(sop_instance_uid: str) -> str:
     """Path of an object inside the store; derived by digest, so no peer text is ever part of a path."""
     digest = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
-    return f"instances/{digest[:2]}/{digest[2:4]}/{digest}.dcm"
+    return f"instances/{digest[:2]}/{digest}.dcm"
 
 
 def dataset_digest(path: Path) -> tuple[str, int]:
@@ -82,7 +83,6 @@ def keep_instance(root: Path, incoming: Path, sop_instance_uid: str) -> str:
     """
     name = name_of(sop_instance_uid)
     target = root / name
-    _make_folders(target.parent)
     try:
         os.link(incoming, target)
     except FileExistsError:
@@ -91,11 +91,13 @@ def keep_instance(root: Path, incoming: Path, sop_instance_uid: str) -> str:
     return name
 
 
-def _make_folders(folder: Path) -> None:
-    for path in (folder.parent, folder):
-        if not path.is_dir():
-            path.mkdir(mode=0o750, exist_ok=True)
-            sync_folder(path.parent)
+def make_instance_folders(root: Path) -> None:
+    """Make every folder an object can go to, once and durably, so that keeping one costs no new folder."""
+    missing = [path for number in range(256) if not (path := root / "instances" / f"{number:02x}").is_dir()]
+    for path in missing:
+        path.mkdir(mode=0o750, exist_ok=True)
+    if missing:
+        sync_folder(root / "instances")
 
 
 def quarantine_file(root: Path, incoming: Path) -> tuple[str, str]:

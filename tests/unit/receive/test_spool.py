@@ -125,7 +125,6 @@ def test_a_nearly_full_disk_refuses_with_0xA700_and_keeps_nothing(store: Store) 
 
 def test_a_file_that_was_linked_but_never_acknowledged_makes_way(store: Store) -> None:
     target = store.root / name_of("2.25.1")
-    target.parent.mkdir(parents=True)
     target.write_bytes(b"left by a crash between link and row")
     assert _send(store, _body()).status == 0x0000
     assert target.read_bytes().endswith(_body())
