@@ -164,39 +164,51 @@ def mark_reported(
         )
         if connection.execute(newer).first() is not None:
             raise StoreError("a later generation of the study, with more images, was reported first")
-        for output in outputs:
-            connection.execute(
-                sa.insert(OUTPUTS).values(
-                    output_id=output.output_id,
-                    assignment_id=item.assignment_id,
-                    kind=str(output.kind),
-                    path=str(output.path.relative_to(store.root)),
-                    sha256=output.sha256,
-                    size_bytes=output.size_bytes,
-                    sop_class_uid=output.sop_class_uid,
-                    transfer_syntax_uid=output.transfer_syntax_uid,
-                    made_at=now,
-                )
-            )
-        last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(DELIVERIES.c.sequence), 0))).scalar_one()
-        for number, (output_id, destination) in enumerate(deliveries, start=last + 1):
-            connection.execute(
-                sa.insert(DELIVERIES).values(
-                    delivery_id=f"{output_id}@{destination}",
-                    output_id=output_id,
-                    destination=destination,
-                    patient_key=patient_key,
-                    sequence=number,
-                    priority=int(item.priority),
-                    state="pending",
-                    attempts=0,
-                    queued_at=now,
-                    next_attempt_at=now,
-                )
-            )
+        _add_outputs(store, connection, item, outputs, now)
+        _fill_outbox(connection, item, deliveries, patient_key, now)
         details: dict[str, str | int | float] = {"handler": item.handler, "outputs": len(outputs)}
         store.audit(
             connection, "study reported", item.study_instance_uid, workflow=workflow, step="report", details=details
+        )
+
+
+def _add_outputs(
+    store: Store, connection: sa.Connection, item: Assignment, outputs: Sequence[Output], now: float
+) -> None:
+    for output in outputs:
+        connection.execute(
+            sa.insert(OUTPUTS).values(
+                output_id=output.output_id,
+                assignment_id=item.assignment_id,
+                kind=str(output.kind),
+                path=str(output.path.relative_to(store.root)),
+                sha256=output.sha256,
+                size_bytes=output.size_bytes,
+                sop_class_uid=output.sop_class_uid,
+                transfer_syntax_uid=output.transfer_syntax_uid,
+                made_at=now,
+            )
+        )
+
+
+def _fill_outbox(
+    connection: sa.Connection, item: Assignment, deliveries: Sequence[tuple[str, str]], patient_key: str, now: float
+) -> None:
+    last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(DELIVERIES.c.sequence), 0))).scalar_one()
+    for number, (output_id, destination) in enumerate(deliveries, start=last + 1):
+        connection.execute(
+            sa.insert(DELIVERIES).values(
+                delivery_id=f"{output_id}@{destination}",
+                output_id=output_id,
+                destination=destination,
+                patient_key=patient_key,
+                sequence=number,
+                priority=int(item.priority),
+                state="pending",
+                attempts=0,
+                queued_at=now,
+                next_attempt_at=now,
+            )
         )
 
 
