@@ -13,7 +13,7 @@ demo: $(READY)-demo models  ## a PACS, a RIS and a node on this machine; two rea
 	$(BIN)/wetread demo --out demo/out
 
 test: $(READY)-test models  ## every test; those that need a program that is not there say so
-	$(BIN)/pytest -rs -n 2 --dist loadfile
+	$(BIN)/pytest -rfEs -n 2 --dist loadfile
 
 check: $(READY)-test  ## style, types and layers
 	$(BIN)/ruff check .

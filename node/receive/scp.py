@@ -71,6 +71,8 @@ class Receiver:
         while self.server.active_associations and time.monotonic() < deadline:
             time.sleep(0.05)
         self.ae.shutdown()
+        _config.STORE_RECV_CHUNKED_DATASET = False  # the process's own switches, as they were
+        tempfile.tempdir = None
 
 
 def serve(

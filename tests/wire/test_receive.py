@@ -1,6 +1,7 @@
 """The front door, asked by real senders: what comes in is kept byte for byte, strangers stay out."""
 
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import dcmread
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, _config, build_context
 
 from node.app import start_receiver
 from node.dicom.part10 import file_header
@@ -235,3 +236,10 @@ def test_a_release_does_not_count_while_another_sender_of_the_study_is_open(
         assert _rows(store, STUDIES)[0].released_at is None
         assoc.release()
     assert _rows(store, STUDIES)[0].released_at is not None
+
+
+def test_a_stopped_receiver_leaves_no_switch_of_the_process_turned(store: Store, door: DicomSettings) -> None:
+    before = (_config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir)
+    with _open(store, door):
+        pass
+    assert (_config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir) == before
