@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from node import __version__, audit
-from node.cli.context import console, open_place, print_json, print_table
+from node.cli.context import Json, Site, console, open_place, print_json, print_table
 from node.errors import ConfigError, ModelError, WetreadError
 from node.explain import find_studies, story
 from node.health import look
@@ -31,9 +31,6 @@ models = typer.Typer(no_args_is_help=True, help="Models: what is there, fetch it
 trail = typer.Typer(no_args_is_help=True, help="The audit trail.")
 app.add_typer(models, name="models")
 app.add_typer(trail, name="audit")
-
-Site = Annotated[Path | None, typer.Option("--site", help="Folder that holds config.toml.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.callback(invoke_without_command=True)

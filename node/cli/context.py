@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -15,9 +17,12 @@ from node.log import configure_logging
 from node.paths import find_site
 from node.settings import Settings, load_settings
 
-__all__ = ["Place", "console", "open_place", "print_json", "print_table"]
+__all__ = ["Json", "Place", "Site", "console", "open_place", "print_json", "print_table"]
 
 console = Console(highlight=False)
+
+Site = Annotated[Path | None, typer.Option("--site", help="Folder that holds config.toml.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from node.domain.models import ModelCard
 from node.errors import ConfigError, ModelError, ModelHashError
-from node.settings_reader import Reader
+from node.settings.reader import Reader
 
 __all__ = [
     "Manifest",
