@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format models bench clean help
+.PHONY: demo test check format models soak bench clean help
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,8 +25,13 @@ format: $(READY)-test  ## put the code into its one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)-test  ## how fast the front door is, beside DCMTK, Orthanc and a bare copy; a few minutes
-	$(BIN)/python -m bench.receive
+soak: $(READY)-test  ## an hour of senders, kill -9, disk faults, power cuts, hostile bytes and outages; figures at the end
+	$(BIN)/python -m tests.soak.run
+
+bench: $(READY)-test  ## how fast receiving and sending are, beside DCMTK, Orthanc and a bare copy; some minutes
+	$(BIN)/python -m bench.receive --rounds 3
+	$(BIN)/python -m bench.send --rounds 3
+	$(BIN)/python -m bench.idle --rounds 1
 
 models: | $(VENV)/bin/python  ## models from their packages, by hash
 	@$(BIN)/wetread models verify >/dev/null 2>&1 || $(BIN)/wetread models fetch
@@ -41,8 +46,9 @@ $(READY)-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,demo]'
 	@touch $@
 
-$(READY)-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(READY)-test: pyproject.toml constraints.txt tests/peers/js/package-lock.json | $(VENV)/bin/python
 	sh tools/system_packages.sh test
+	sh tools/npm_packages.sh $(VENV)/peers
 	@echo "Installing into $(VENV), about two minutes ..."
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,demo,test]'
 	@touch $@

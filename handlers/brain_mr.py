@@ -159,7 +159,7 @@ def _choose(candidates: Sequence[Series]) -> Series:
         except NotEvaluableError as refusal:
             refusals.append(refusal)
     if accepted:
-        return max(accepted, key=lambda series: (len(series.instances), series.series_instance_uid))
+        return max(accepted, key=lambda series: (series.image_count, series.series_instance_uid))
     if refusals:
         raise refusals[0]
     raise NotEvaluableError("there are no images", key="too_few_slices")
@@ -176,9 +176,9 @@ def _check_header(series: Series) -> None:
         if body_part or OTHER_BODY_WORDS.search(said):
             raise NotEvaluableError("the header names another part of the body than the head", key="not_head_mr")
     _check_contrast(series)
-    if len(series.instances) < MIN_SLICES:
+    if series.image_count < MIN_SLICES:
         raise NotEvaluableError(
-            f"a whole head needs at least {MIN_SLICES} slices, there are {len(series.instances)}", key="too_few_slices"
+            f"a whole head needs at least {MIN_SLICES} slices, there are {series.image_count}", key="too_few_slices"
         )
 
 
@@ -330,7 +330,7 @@ def _reading(volume: Volume, probability: _Array, mask: Mask, volume_ml: float, 
     # Where the mask is not, nothing above the threshold may make an outline of its own.
     outlined = np.where(mask, probability, np.minimum(probability, threshold * 0.999)).astype(np.float32)
     regions = {
-        index: _outline(outlined[index], volume.sop_instance_uids[index], threshold)
+        index: _outline(outlined[index], volume, index, threshold)
         for index in sorted({quarter, widest, three_quarters})
     }
     low, high = np.percentile(volume.array, SHOWN_PERCENTILES)
@@ -345,17 +345,19 @@ def _reading(volume: Volume, probability: _Array, mask: Mask, volume_ml: float, 
             regions=((region, "brain"),),
             slice_label=f"slice {index + 1}/{len(mask)}",
             spacing_mm=volume.spacing_mm[1:],
+            frame_number=volume.frame_number(index),
         )
         for index, region in regions.items()
     )
     method = f"voxels above probability {threshold:g}, largest connected part"
     measurement = Measurement("volume", volume_ml, "ml", method)
     finding = Finding("brain-1", "brain_volume", (measurement,), (regions[widest],), is_abnormal=False)
-    segmentation = Segmentation("brain", mask, volume.affine, volume.sop_instance_uids, finding.finding_id)
-    return Reading(volume.sop_instance_uids, (finding,), heat_maps, (segmentation,))
+    uids, frames = volume.sop_instance_uids, volume.frame_numbers
+    segmentation = Segmentation("brain", mask, volume.affine, uids, finding.finding_id, frames)
+    return Reading(tuple(dict.fromkeys(uids)), (finding,), heat_maps, (segmentation,))
 
 
-def _outline(plane: _Array, sop_instance_uid: str, threshold: float) -> Region:
+def _outline(plane: _Array, volume: Volume, index: int, threshold: float) -> Region:
     """Draw the largest outer outline on one slice, in SCOORD's corner-based coordinates (PS3.3 C.18.6.1.1)."""
     # One row and column of zeros all around closes outlines at the border and moves indices by one.
     contours = find_contours(np.pad(plane, 1), threshold)  # type: ignore[no-untyped-call]
@@ -365,7 +367,8 @@ def _outline(plane: _Array, sop_instance_uid: str, threshold: float) -> Region:
         points = approximate_polygon(contour, tolerance)  # type: ignore[no-untyped-call]
         tolerance *= 1.5
     rows, columns = np.clip(points[:-1] - 1 + 0.5, 0, plane.shape).T
-    return Region(sop_instance_uid, tuple((float(c), float(r)) for r, c in zip(rows, columns, strict=True)))
+    points = tuple((float(c), float(r)) for r, c in zip(rows, columns, strict=True))
+    return Region(volume.sop_instance_uids[index], points, volume.frame_number(index))
 
 
 def _area(points: npt.NDArray[np.float64]) -> float:

@@ -82,7 +82,7 @@ class Terms:
     modalities
         Values of Modality.
     min_instances
-        Fewest Instances in the Series.
+        Fewest images in the Series; each frame of a multi-frame image counts as one.
     sop_class_uids
         SOP Class UIDs; empty for any.
     """

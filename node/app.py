@@ -5,33 +5,59 @@ rest, as durable workflows: each effect is a step, and a workflow that a dead pr
 where it stopped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from node import __version__, complete, infer, report
 from node.audit import write_anchor
-from node.deliver import MllpConnection
+from node.deliver import DicomConnection, MllpConnection, check_destination
+from node.deliver.commitment import take_report
+from node.deliver.connections import Connection, connection_to
 from node.deliver.outbox import visit
+from node.deliver.rounds import Checked
+from node.deliver.verify import check
 from node.domain.work import Priority
 from node.engine import Engine, Queue
-from node.errors import ConfigError
-from node.receive import Receiver, accept, serve
-from node.settings import Hl7Destination, Settings
+from node.errors import ConfigError, StoreError
+from node.network.tls import server_context
+from node.receive import Answer, EventReport, Receiver, TouchedStudies, accept, own_folder, serve, sweep_leftovers
+from node.receive.hl7_listener import Hl7Listener, serve_hl7
+from node.receive.orders import take_message
+from node.settings import DicomDestination, Hl7Destination, Settings, Verify
 from node.steps import Site, infer_assignment, report_assignment, report_failure, route_study
 from node.store import studies, work
-from node.store.database import Store, open_store
-from node.store.files import free_megabytes, sweep_incoming
-from node.store.intake import mark_released
+from node.store.check import open_sound_store
+from node.store.database import Store
+from node.store.erase import finish_removals
+from node.store.intake import mark_released, sweep_quarantine
+from node.store.nightly import check_share
+from node.store.orders import forget_orders_before
 from node.store.outbox import Batch, open_batches
+from node.store.removal import ERASE
+from node.store.retention import sweep_partial, tidy
+from node.store.volume import bad_reason, free_megabytes
 
-__all__ = ["Worker", "open_site", "start_receiver", "start_worker"]
+__all__ = [
+    "Worker",
+    "may_hear_reports",
+    "note_report",
+    "open_site",
+    "start_listener",
+    "start_receiver",
+    "start_worker",
+    "work_prefixes",
+]
 
 log = structlog.get_logger(__name__)
 
+FINISHED_WORK_KEPT = timedelta(days=7)  # what has ended is told by the rows; the engine's memory is for repeats
+PROCESSING_FAILURE = 0x0110  # PS3.7 C.5
 TRIES = 3  # a step may fail for reasons that pass: no room on the disk, a database that is locked for too long
 
 
@@ -54,22 +80,68 @@ def open_site(folder: Path, settings: Settings) -> Site:
             raise ConfigError(f"handler {handler.name} names the template {handler.template!r}, which is not there")
         for key in handler.not_looked_at:
             templates[handler.template].limit(key, settings.report.language)
-    return Site(folder, settings, open_store(settings.store.path), handlers, templates, __version__)
+    for destination in settings.destinations.values():
+        if isinstance(destination, Hl7Destination):
+            check_destination(destination)
+            MllpConnection(destination)  # opens nothing, but reads its certificates
+    if settings.hl7.port and settings.hl7.tls:
+        server_context(settings.hl7, where="[hl7]")
+    return Site(folder, settings, open_sound_store(settings.store.path), handlers, templates, __version__)
 
 
-def start_receiver(settings: Settings, store: Store) -> Receiver:
-    """Open the front door on a store; what an interrupted receive left behind is swept first."""
-    count = sweep_incoming(store.root)
+def start_receiver(settings: Settings, store: Store, *, number: int = 1) -> Receiver:
+    """Open the front door on a store; what an interrupted receive left behind is swept first.
+
+    `number` tells the processes apart that share the door, from 1.
+    """
+    processes = settings.dicom.processes
+    count = sweep_leftovers(store.root, number, processes)
+    if number == 1:
+        count += sweep_quarantine(store)
     if count:
         log.info("unfinished objects swept", count=count)
     least_mb = settings.store.refuse_below_free_mb
+    again_mb = settings.store.accept_again_above_free_mb or least_mb * 11 // 10
     return serve(
         settings.dicom,
-        store.root / "incoming",
+        own_folder(store.root, number),
         accept=partial(accept, store, refuse_below_free_mb=least_mb),
         released=partial(mark_released, store),
-        has_room=lambda: free_megabytes(store.root) >= least_mb,
+        has_room=lambda: free_megabytes(store.root) >= least_mb and not bad_reason(store.root),
+        has_ample_room=lambda: free_megabytes(store.root) >= again_mb and not bad_reason(store.root),
+        touched=TouchedStudies(store.root / "run", number, processes) if processes > 1 else None,
+        writes_early=store.is_durable,
+        reported=partial(note_report, store) if may_hear_reports(settings) else None,
     )
+
+
+def may_hear_reports(settings: Settings) -> bool:
+    """True if some PACS may be asked for storage commitment and the receiver can take its report."""
+    return settings.dicom.receiver == "own" and any(
+        isinstance(one, DicomDestination) and one.verify in (Verify.AUTO, Verify.COMMITMENT)
+        for one in settings.destinations.values()
+    )
+
+
+def note_report(store: Store, report: EventReport) -> Answer:
+    """Take what a PACS says it has committed, on an Association of its own."""
+    try:
+        return Answer(take_report(store, report.dataset, report.transfer_syntax_uid))
+    except (StoreError, SQLAlchemyError) as error:  # locked for too long: the PACS may say it again
+        log.error("commitment report not noted", error=type(error).__name__)
+        return Answer(PROCESSING_FAILURE, "the report could not be noted")
+
+
+def start_listener(settings: Settings, store: Store) -> Hl7Listener | None:
+    """Listen for orders of the hospital's systems, if the site wants that."""
+    if not settings.hl7.port:
+        return None
+    least_mb = settings.store.refuse_below_free_mb
+
+    def has_room() -> bool:
+        return free_megabytes(store.root) >= least_mb and not bad_reason(store.root)
+
+    return serve_hl7(settings.hl7, partial(take_message, store, settings.hl7, has_room))
 
 
 @dataclass(slots=True)
@@ -80,8 +152,14 @@ class Worker:
     """
 
     site: Site
-    connections: Mapping[str, MllpConnection]
+    connections: Mapping[str, Connection]
     engine: Engine = field(init=False)
+    asker: complete.Asker = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make ready to ask senders what they hold."""
+        settings = self.site.settings
+        self.asker = complete.Asker(self.site.store, settings.complete, settings.dicom.ae_title)
 
     # The workflows. Recorded work refers to their names and to the order of their steps: only ever append.
 
@@ -123,7 +201,6 @@ class Worker:
             destinations=settings.destinations,
             connections=self.connections,
             settings=settings.deliver,
-            calling_ae=settings.dicom.ae_title,
         )
 
     # Handing over; an id that was handed over before is not run again.
@@ -157,20 +234,51 @@ class Worker:
     # What the timers do.
 
     def settle(self) -> None:
-        """Freeze the studies that are whole now and hand them over."""
-        for study_uid, generation in complete.settle(self.site.store, self.site.settings.complete):
+        """Freeze the studies that are whole now and hand them over, and take up those that waited long enough."""
+        store = self.site.store
+        for connection in self.connections.values():
+            if isinstance(connection, DicomConnection):
+                connection.close_if_idle()
+        for study_uid, generation in complete.settle(store, self.site.settings.complete):
             log.info("study complete", study_instance_uid=study_uid, generation=generation)
             self.enqueue_study(study_uid, generation)
+        for study_uid, generation in studies.end_waits(store):
+            log.info("study waits no longer", study_instance_uid=study_uid, generation=generation)
+            count, _ = self.engine.chain(_study_prefix(study_uid, generation))
+            self.enqueue_study(study_uid, generation, number=count + 1)
+
+    def ask(self) -> None:
+        """Ask the senders of studies that are due whether they hold more; slow, so it has a timer of its own."""
+        self.asker.ask()
+
+    def verifiable(self) -> list[str]:
+        """Names of the destinations that can be asked what they have; each has a timer of its own."""
+        return [name for name, one in self.site.settings.destinations.items() if isinstance(one, Checked)]
+
+    def verify(self, name: str) -> None:
+        """Ask a destination whether it has what it took; slow, so the others do not wait for it."""
+        settings = self.site.settings
+        destination = settings.destinations[name]
+        if isinstance(destination, Checked):
+            check(
+                self.site.store,
+                destination,
+                self.connections[name],
+                calling_ae=settings.dicom.ae_title,
+                settings=settings.deliver,
+            )
 
     def sweep(self) -> None:
         """Files, rows and queue are separate stores: hand over again what fell between them, and end what failed."""
         store, engine = self.site.store, self.engine
-        for study_uid, generation in complete.unsettled(store):
+        for left in complete.unsettled(store):
+            study_uid, generation = left.study_uid, left.generation
             count, is_alive = engine.chain(_study_prefix(study_uid, generation))
-            if not is_alive and count < TRIES:
+            tries = count - left.waits
+            if not is_alive and tries < TRIES:
                 self.enqueue_study(study_uid, generation, number=count + 1)
             elif not is_alive:
-                studies.mark_generation_failed(store, study_uid, generation, f"routing failed {count} times")
+                studies.mark_generation_failed(store, study_uid, generation, f"routing failed {tries} times")
         for assignment in work.unfinished_assignments(store):
             count, is_alive = engine.chain(_reading_prefix(assignment.assignment_id))
             if not is_alive and count < TRIES:
@@ -182,8 +290,46 @@ class Worker:
             count, is_alive = engine.chain(_visit_prefix(batch))
             if not is_alive:
                 self.enqueue_visit(batch, visit_number=count + 1)
+        count = engine.shorten_delays(longest_s=self.site.settings.deliver.max_retry_s)
+        if count:
+            log.warning("clock was set back, waits shortened", count=count)
         with store.reading() as connection:
             write_anchor(connection, store.root / "audit.anchor")
+
+    def tidy(self) -> None:
+        """Finish removals that were cut short, remove what was kept long enough, and let the engine forget old work."""
+        store, engine = self.site.store, self.engine
+        try:
+            for gone in finish_removals(store):
+                if gone.kind == ERASE:
+                    engine.forget(work_prefixes(gone.study_uid, gone.assignment_ids))
+            done = tidy(store, self.site.settings.store)
+            self._forget_orders()
+        except StoreError as error:  # a backup or a check needs the files; the next time will do
+            log.warning("tidying put off", reason=str(error))
+            return
+        count = done.too_old + done.for_room + done.quarantined
+        if count:
+            log.info("store tidied", count=count)
+        unfinished = [_study_prefix(left.study_uid, left.generation) for left in complete.unsettled(store)]
+        unfinished += [_reading_prefix(item.assignment_id) for item in work.unfinished_assignments(store)]
+        unfinished += [_visit_prefix(batch) for batch in open_batches(store)]
+        before = datetime.fromtimestamp(store.clock(), UTC) - FINISHED_WORK_KEPT
+        engine.forget_finished(before=before, keep=unfinished)
+
+    def _forget_orders(self) -> None:
+        kept_days = self.site.settings.hl7.keep_days
+        if kept_days:
+            before = self.site.store.clock() - timedelta(days=kept_days).total_seconds()
+            forget_orders_before(self.site.store, before=before)
+
+    def check_share(self) -> None:
+        """Compare tonight's share of the stored images with their digests; what is found stands in the status."""
+        store = self.site.store
+        share = check_share(store, night=int(store.clock() // timedelta(days=1).total_seconds()))
+        log.info("nightly check ended", count=share.instances)
+        for one in share.damage:
+            log.error("stored object damaged", kind=one.kind, reason=one.reason)
 
     def stop(self, *, drain_s: float) -> None:
         """Let running steps end; what is left goes on at the next start."""
@@ -201,10 +347,9 @@ def start_worker(site: Site) -> Worker:
         If another process of this store has the same executor id.
     """
     settings, store = site.settings, site.store
-    connections = {
-        name: MllpConnection(destination)
+    connections: dict[str, Connection] = {
+        name: connection_to(destination, calling_ae=settings.dicom.ae_title)
         for name, destination in settings.destinations.items()
-        if isinstance(destination, Hl7Destination)
     }
     worker = Worker(site, connections)
     worker.engine = Engine(
@@ -219,8 +364,14 @@ def start_worker(site: Site) -> Worker:
         workflows=(worker.read_study, worker.read_assignment, worker.visit_destination),
     )
     worker.engine.launch()
+    sweep_partial(store.root, now=store.clock())
     worker.sweep()
     return worker
+
+
+def work_prefixes(study_uid: str, assignment_ids: Sequence[str]) -> list[str]:
+    """What the ids of all work on a study start with."""
+    return [f"study:{study_uid}:", *(f"{kind}:{name}:" for name in assignment_ids for kind in ("reading", "visit"))]
 
 
 def _study_prefix(study_uid: str, generation: int) -> str:

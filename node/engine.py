@@ -6,32 +6,36 @@ at-least-once, so every effect is idempotent.
 
 Rules that keep recorded work alive: `VERSION` stays pinned (work recorded under another one is never
 resumed), steps are only appended to a workflow, a changed workflow gets a new name, and the executor id
-is fixed and locked (a dead worker's work comes back when the same id starts again).
+is fixed and locked (a dead worker's work comes back when the same id starts again, or another one whose
+site was given a new id: in one folder of locks it sees that the old one is dead).
 """
 
 import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
 from node.domain.work import Priority
-from node.errors import AlreadyRunningError
+from node.errors import AlreadyRunningError, StoreError
 
-__all__ = ["FAILED", "Engine", "Queue", "lock_executor"]
+__all__ = ["FAILED", "Engine", "Queue", "forget_work", "lock_executor"]
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 VERSION = "wetread-1"
 POLL_S = 0.2
+PAGE = 500
 # A study cannot harm the worker (it is read in a child), so a worker that dies is not the study's fault;
 # the bound only stops a worker that dies for ever.
 MAX_RECOVERIES = 100
@@ -77,11 +81,19 @@ class Engine:
         ------
         AlreadyRunningError
             If another living process has the same executor id.
+        StoreError
+            If the file of the queues is damaged.
         """
         self._queues = tuple(queues)
+        self._executor_id, self._lock_folder = executor_id, lock_folder
+        self._is_on_one_machine = url.startswith("sqlite")
         self._lock = lock_executor(lock_folder, executor_id)
-        if url.startswith("sqlite"):
-            _prepare_sqlite(url)
+        if self._is_on_one_machine:
+            try:
+                _prepare_sqlite(url)
+            except StoreError:
+                os.close(self._lock)
+                raise
         config: DBOSConfig = {
             "name": "wetread",
             "system_database_url": url,
@@ -94,7 +106,7 @@ class Engine:
         self._workflows = {workflow.__name__: _registered(workflow) for workflow in workflows}
 
     def launch(self) -> None:
-        """Start, and resume what this executor id left unfinished."""
+        """Start, and resume what this executor id left unfinished, or another one that is dead."""
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # its errors quote arguments; ours are in the store
         DBOS.launch()
         for queue in self._queues:
@@ -105,6 +117,33 @@ class Engine:
                 polling_interval_sec=POLL_S,
                 on_conflict="always_update",
             )
+        if self._is_on_one_machine:  # elsewhere the lock of an executor on another machine cannot be seen
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Resume what other executor ids began and cannot finish: their locks are free, so they are dead."""
+        begun = DBOS.list_workflows(status="PENDING", app_version=VERSION, load_input=False, load_output=False)
+        for executor_id in {one.executor_id for one in begun if one.executor_id} - {self._executor_id}:
+            try:
+                lock = lock_executor(self._lock_folder, executor_id)
+            except AlreadyRunningError:
+                continue
+            found = DBOS._recover_pending_workflows([executor_id])
+            os.close(lock)
+            log.warning("work of a dead executor taken over", process=executor_id, count=len(found))
+
+    def shorten_delays(self, *, longest_s: float) -> int:
+        """Let no delayed work wait longer than this from now; how many would have.
+
+        A delay ends at a time of the day, so work delayed before the clock was set back would wait for that
+        time to come again.
+        """
+        latest = (time.time() + longest_s) * 1000.0
+        delayed = DBOS.list_workflows(status="DELAYED", load_input=False, load_output=False)
+        late = [one.workflow_id for one in delayed if (one.delay_until_epoch_ms or 0) > latest]
+        for workflow_id in late:
+            DBOS.set_workflow_delay(workflow_id, delay_seconds=longest_s)
+        return len(late)
 
     def enqueue(
         self,
@@ -152,10 +191,44 @@ class Engine:
                 least = middle
         return least, least > 0 and self.status_of(f"{prefix}{least}") not in FINISHED
 
+    def forget_finished(self, *, before: datetime, keep: Sequence[str]) -> int:
+        """Remove work that ended before a moment, but no chain whose ids start with one of `keep`; how much went."""
+        count = kept = 0
+        while True:
+            found = DBOS.list_workflows(
+                status=list(FINISHED), completed_before=before.isoformat(), limit=PAGE, offset=kept,
+                load_input=False, load_output=False,
+            )  # fmt: skip
+            ids = [item.workflow_id for item in found if not item.workflow_id.startswith(tuple(keep))]
+            if ids:
+                DBOS.delete_workflows(ids)
+            count, kept = count + len(ids), kept + len(found) - len(ids)
+            if len(found) < PAGE:
+                return count
+
+    def forget(self, prefixes: Sequence[str]) -> None:
+        """Remove all work whose ids start with one of `prefixes`, as if it had never been handed over."""
+        while found := DBOS.list_workflows(
+            workflow_id_prefix=list(prefixes), limit=PAGE, load_input=False, load_output=False
+        ):
+            DBOS.delete_workflows([item.workflow_id for item in found])
+
     def stop(self, *, drain_s: float) -> None:
         """Let running steps end, at most `drain_s`; what is left is resumed at the next start."""
         DBOS.destroy(workflow_completion_timeout_sec=int(drain_s), destroy_registry=True)
         os.close(self._lock)
+
+
+def forget_work(url: str, prefixes: Sequence[str]) -> None:
+    """Remove all work whose ids start with one of `prefixes`, from a process that runs no engine."""
+    client = DBOSClient(system_database_url=url)
+    try:
+        while found := client.list_workflows(
+            workflow_id_prefix=list(prefixes), limit=PAGE, load_input=False, load_output=False
+        ):
+            client.delete_workflows([item.workflow_id for item in found])
+    finally:
+        client.destroy()
 
 
 def lock_executor(folder: Path, executor_id: str) -> int:
@@ -189,7 +262,25 @@ def _registered(workflow: Callable[..., None]) -> Callable[..., None]:
 
 
 def _prepare_sqlite(url: str) -> None:
-    """Write-ahead logging is a property of the file, so it is set once; ``synchronous`` stays at SQLite's FULL."""
+    """Write-ahead logging is a property of the file, so it is set once; ``synchronous`` stays at SQLite's FULL.
+
+    Raises
+    ------
+    StoreError
+        If the file is damaged.
+    """
     path = url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path, timeout=30.0)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    try:
+        with closing(sqlite3.connect(path, timeout=30.0)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"the queue of work {path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise StoreError(
+            f"the queue of work {path} is damaged: move it and the files beside it ({Path(path).name}-wal, -shm) away "
+            "and start again, then all that is unfinished is handed over anew; if the store is damaged too: wetread "
+            "recover"
+        )

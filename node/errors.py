@@ -23,6 +23,7 @@ __all__ = [
     "PixelError",
     "ProtocolError",
     "ReportError",
+    "SenderError",
     "StoreError",
     "TemplateError",
     "UnreadableInstanceError",
@@ -84,6 +85,10 @@ class ProtocolError(WetreadError):
     def __init__(self, message: str, *, reason: int = 0) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class SenderError(WetreadError):
+    """A sender did not say what it holds."""
 
 
 class HandlerError(WetreadError):
@@ -148,8 +153,11 @@ class DeliveryError(WetreadError):
     is_permanent
         True if the same bytes will never be taken (the peer refused the content), so that trying
         again is useless and the delivery is a dead letter.
+    least_wait_s
+        How long the destination itself asked us to wait before we try again; 0 if it did not.
     """
 
-    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
+    def __init__(self, message: str, *, is_permanent: bool = False, least_wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.is_permanent = is_permanent
+        self.least_wait_s = least_wait_s

@@ -7,6 +7,8 @@ goes to ``audit``, not here.
 
 import contextlib
 import logging
+import os
+import shutil
 import sys
 import threading
 import traceback
@@ -18,7 +20,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["ALLOWED", "configure_logging", "keep_values_out"]
+__all__ = ["ALLOWED", "configure_logging", "keep_values_out", "turn_log"]
 
 ALLOWED = frozenset(
     {
@@ -60,7 +62,10 @@ def configure_logging(level: str, style: str) -> None:
         cache_logger_on_first_use=False,
     )
     # Libraries log what peers send (names, identifiers): only their warnings, and theirs alone, may pass.
-    for library in ("pynetdicom", "pydicom", "dbos", "alembic", "sqlalchemy", "apscheduler"):
+    for library in (
+        "pynetdicom", "pydicom", "dbos", "alembic", "sqlalchemy", "apscheduler", "httpx", "httpcore", "urllib3",
+        "orthanc_api_client",
+    ):  # fmt: skip
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
@@ -75,6 +80,22 @@ def _tell_of_end(kind: type[BaseException], trace: TracebackType | None) -> None
     place = traceback.extract_tb(trace)[-1] if trace else None
     where = f"{Path(place.filename).name}:{place.lineno}" if place else ""
     structlog.get_logger(__name__).error("thread failed", error=kind.__name__, step=where)
+
+
+def turn_log(path: Path, *, longest_bytes: int) -> bool:
+    """Begin a log file anew if it is long, and keep what it held as ``.1`` beside it; True if it was.
+
+    For a file that every process of the node appends to and that this one has as standard output. Its processes go
+    on writing to the same file, so it is copied and emptied: a line written in that very moment may be lost.
+    """
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= longest_bytes or not os.path.samestat(path.stat(), os.fstat(1)):
+            return False
+        old = path.with_name(f"{path.name}.1")
+        shutil.copyfile(path, old)
+        os.truncate(path, 0)
+        return True
+    return False
 
 
 class _NamedFactory:

@@ -1,28 +1,29 @@
 """Sending files to the node as a modality would, with progress."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pynetdicom.association import Association
-from pynetdicom.presentation import build_context
-
-from node.dicom.requestor import Requestor
-from node.errors import DeliveryError
+from node.deliver.association import ApplicationEntity, Context, End
+from node.deliver.storage import StorageUser, contexts_of
+from node.dicom.part10 import FileMeta, read_file_meta
+from node.errors import DeliveryError, UnreadableInstanceError
 
 __all__ = ["Sent", "dicom_files", "send_files"]
-
-MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: presentation context ids are the odd numbers 1 to 255
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one file: its DIMSE status, or None where no answer came."""
+    """What became of one file: its DIMSE status, or None where no answer came, and then why.
+
+    `form` says how it was sent if not as it is, such as ``Implicit VR``.
+    """
 
     path: Path
     status: int | None
+    form: str = ""
+    reason: str = ""
 
     @property
     def is_taken(self) -> bool:
@@ -52,47 +53,55 @@ def send_files(
     on_sent: Callable[[Sent], None],
     timeout_s: float = 30.0,
 ) -> list[Sent]:
-    """Send files over one Association, each in its own syntax.
+    """Send files over one Association, each in its own syntax, or uncompressed if the peer takes it only so.
+
+    What follows an Association that broke off goes over another, as long as the peer lets us in again in time.
 
     Raises
     ------
     DeliveryError
-        If the Association cannot be opened, or a file is not DICOM.
+        If the first Association cannot be opened, or a file is not DICOM.
     """
-    contexts = _contexts(files)
-    if len(contexts) > MOST_CONTEXTS:
-        raise DeliveryError(f"these files need {len(contexts)} presentation contexts, an Association holds 128")
-    ae = Requestor(calling_ae, timeout_s=timeout_s)
-    offered = [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)]
-    assoc = ae.associate(host, port, contexts=offered, ae_title=called_ae)
-    if not assoc.is_established:
-        why = "rejected the Association" if assoc.is_rejected else "cannot be reached"
-        raise DeliveryError(f"{called_ae} at {host}:{port} {why}")
-    results = []
-    try:
-        for number, path in enumerate(files):
-            results.append(Sent(path, _send_one(assoc, path, number % 0xFFFF + 1)))
+    metas = [_meta(path) for path in files]
+    peer = ApplicationEntity(f"{called_ae} at {host}:{port}", host, port, called_ae, timeout_s)
+    contexts = [contexts_of(meta) for meta in metas]
+    results: list[Sent] = []
+    lost = ""
+    with StorageUser(peer, calling_ae=calling_ae) as user:
+        for number, (path, meta) in enumerate(zip(files, metas, strict=True)):
+            try:
+                if not lost:
+                    user.open(contexts[number][0], _to_come(contexts, number))
+            except DeliveryError as error:
+                if not results:
+                    raise
+                lost = str(error)
+            results.append(Sent(path, None, reason=lost) if lost else _send_one(user, path, meta))
+            if user.end is End.OUT_OF_TIME:
+                lost = results[-1].reason
             on_sent(results[-1])
-    finally:
-        if assoc.is_established:
-            assoc.release()
     return results
 
 
-def _send_one(assoc: Association, path: Path, message_id: int) -> int | None:
+def _to_come(contexts: Sequence[tuple[Context, ...]], number: int) -> Iterator[Context]:
+    """First what the files are, then what they might become: an Association holds 128 of these."""
+    yield from (own for own, *_ in islice(contexts, number, None))
+    yield from (other for _, *others in islice(contexts, number, None) for other in others)
+
+
+def _send_one(user: StorageUser, path: Path, meta: FileMeta) -> Sent:
     try:
-        answer = assoc.send_c_store(path, msg_id=message_id)
-    except (RuntimeError, ValueError):  # the Association has ended, or no context was accepted for this file
-        return None
-    return int(answer.Status) if "Status" in answer else None
+        answer = user.send(path, meta)
+    except DeliveryError as error:
+        return Sent(path, None, reason=str(error))
+    except OSError as error:
+        return Sent(path, None, reason=f"cannot be read: {error.strerror or type(error).__name__}")
+    return Sent(path, answer.status, answer.form)
 
 
-def _contexts(files: Sequence[Path]) -> set[tuple[str, str]]:
-    contexts = set()
-    for path in files:
-        try:
-            meta = read_file_meta_info(path)
-        except (InvalidDicomError, OSError) as error:
-            raise DeliveryError(f"{path} is not a DICOM file") from error
-        contexts.add((str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)))
-    return contexts
+def _meta(path: Path) -> FileMeta:
+    try:
+        with path.open("rb") as file:
+            return read_file_meta(file)
+    except (UnreadableInstanceError, OSError) as error:
+        raise DeliveryError(f"{path} is not a DICOM file") from error

@@ -5,7 +5,7 @@ Each is run at least once and may be run again after a crash: it finds its own t
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,18 +14,22 @@ import structlog
 from node import deliver, infer, report, route
 from node.api import Handler
 from node.dicom.charset import normalise
+from node.dicom.persons import contradiction
 from node.dicom.read import order_of, patient_of, read_dataset
 from node.domain.findings import Analysis
+from node.domain.orders import most_urgent
 from node.domain.statement import Statement
 from node.domain.study import Order, Patient, Study
 from node.domain.work import Assignment, Output, OutputKind
 from node.errors import DicomError, InferenceError, MessageError, ReportError, StoreError, TemplateError
 from node.paths import write_atomically
 from node.report.template import Template
-from node.settings import Destination, Hl7Destination, Settings
+from node.settings import Destination, FolderDestination, Hl7Destination, Settings
 from node.store import studies, work
 from node.store.analyses import load_analysis, save_analysis
 from node.store.database import Store
+from node.store.files import verify_instance
+from node.store.orders import FOR_PRIORITY, FOR_REPORT, StoredOrder, complete_order, note_use
 
 __all__ = ["Site", "infer_assignment", "patient_key", "report_assignment", "report_failure", "route_study"]
 
@@ -46,18 +50,57 @@ class Site:
 
 def route_study(site: Site, study_uid: str, generation: int) -> list[str]:
     """Decide who reads a study; the ids of its Assignments."""
-    store = site.store
+    store, most_wait_s = site.store, site.settings.complete.most_wait_s
+    settled = studies.frozen(store, study_uid, generation)
     study = route.gather(study_uid, generation, studies.instances_of(store, study_uid, generation))
-    assignments, tries = route.route(study, site.settings.rules, site.handlers)
-    reason = "no rule took the study"
+    why_no_wait = "" if settled.may_wait else _why_no_wait(settled)
+    held = "" if studies.is_let_go(store, study_uid) else route.held_by(study, site.settings.holds)
+    if held:
+        studies.keep_held(store, study_uid, generation, held)
+        log.info("study held", study_instance_uid=study_uid, generation=generation, reason=held)
+        return []
+    routing = route.route(study, site.settings.rules, site.handlers, most_wait_s=most_wait_s, why_no_wait=why_no_wait)
+    assignments, tries, reason = routing.assignments, routing.tries, "no rule took the study"
     if studies.patient_count(store, study_uid) > 1:
-        assignments, reason = [], "its images name more than one Patient ID, so they are not read together"
+        assignments, reason = (), "its images name more than one Patient ID, so they are not read together"
+    elif contradicts := contradiction(instance.path for instance in study.instances):
+        assignments, reason = (), f"its images differ in {contradicts}, so they are not read together"
+    elif routing.wait_s:
+        wait_until = settled.last_instance_at + routing.wait_s
+        studies.hold(store, study_uid, generation, tries, reason=routing.waits_for, wait_until=wait_until)
+        log.info("study waits", study_instance_uid=study_uid, generation=generation, reason=routing.waits_for)
+        return []
+    orders, assignments = _by_urgency(store, study, assignments)
     studies.add_assignments(store, study_uid, generation, assignments, tries, reason=reason)
     for assignment in assignments:
         log.info("study routed", study_instance_uid=study_uid, handler=assignment.handler, rule=assignment.rule)
     if not assignments:
         log.info("study not routed", study_instance_uid=study_uid, reason=reason)
-    return [item.assignment_id for item in work.assignments_of(store, study_uid, generation)]
+    ids = [item.assignment_id for item in work.assignments_of(store, study_uid, generation)]
+    note_use(store, orders, ids, FOR_PRIORITY)
+    return ids
+
+
+def _by_urgency(
+    store: Store, study: Study, assignments: tuple[Assignment, ...]
+) -> tuple[list[StoredOrder], tuple[Assignment, ...]]:
+    """The orders that make the reading more urgent than its rule says, and Assignments that are."""
+    if not assignments:
+        return [], assignments
+    try:
+        _, _, orders = _ordered(store, study)
+    except DicomError:  # what is wrong with the image is said when it is read
+        return [], assignments
+    urgency = most_urgent([one.context for one in orders])
+    if urgency is None or all(item.priority <= urgency for item in assignments):
+        return [], assignments
+    return orders, tuple(replace(item, priority=min(item.priority, urgency)) for item in assignments)
+
+
+def _why_no_wait(settled: studies.Frozen) -> str:
+    if settled.signal == "forced":
+        return "when a person called the study whole"
+    return f"{settled.waited_s:g} s after its last image"
 
 
 def infer_assignment(site: Site, assignment_id: str) -> str:
@@ -81,6 +124,8 @@ def infer_assignment(site: Site, assignment_id: str) -> str:
 
 def report_failure(site: Site, assignment_id: str, reason: str) -> None:
     """Say, as a result like any other, that the analysis failed and why."""
+    if work.state_of(site.store, assignment_id) != "assigned":
+        return  # done before a crash, or discarded meanwhile
     assignment = work.assignment(site.store, assignment_id)
     folder = _analysis_folder(site.store, assignment)
     analysis = infer.failed_analysis(site.handlers[assignment.handler], _study(site.store, assignment), reason)
@@ -107,8 +152,8 @@ def report_assignment(site: Site, assignment_id: str) -> str:
     """
     store = site.store
     assignment = work.assignment(store, assignment_id)
-    if work.state_of(store, assignment_id) in ("reported", "failed"):
-        return ""  # done before a crash; what was made must not be made again with other bytes
+    if work.state_of(store, assignment_id) in ("reported", "failed", "discarded"):
+        return ""  # done before a crash, and must not be made again with other bytes; or not wanted any more
     try:
         _report(site, assignment)
     except (DicomError, MessageError, ReportError, StoreError, TemplateError) as error:
@@ -125,34 +170,73 @@ def _report(site: Site, assignment: Assignment) -> None:
     template = site.templates[analysis.template]
     made_at = datetime.fromtimestamp(work.analysed_at(store, assignment.assignment_id), UTC)
     study = _study(store, assignment)
+    named = (study.instances[0].sop_instance_uid, *analysis.source_uids[:1])
+    for instance in (one for one in study.instances if one.sop_instance_uid in named):
+        verify_instance(instance)  # whose patient stands on the results; a failed analysis may not have looked
     corrected = tuple(output for output in work.corrected_outputs(store, assignment) if output.kind.is_dicom)
-    statement = report.state(
-        analysis,
-        template,
-        study_instance_uid=study.study_instance_uid,
-        language=settings.report.language,
-        made_at=made_at,
-        is_correction=bool(corrected),
-    )
+    wanted = {name: settings.destinations.get(name) for name in assignment.destinations}
+    kinds = report.kinds_by_language(wanted.values(), settings.report.language)
+    statements = {
+        language: report.state(
+            analysis,
+            template,
+            study_instance_uid=study.study_instance_uid,
+            language=language,
+            made_at=made_at,
+            is_correction=bool(corrected),
+        )
+        for language in kinds
+    }
+    statement, *others = statements.values()
+    patient, order, orders = _ordered(store, study)
     folder = store.root / "results" / _short(assignment.assignment_id)
     outputs = report.build(
-        analysis, statement, template, study=study, folder=folder, settings=settings.report, previous=corrected
+        analysis,
+        statement,
+        template,
+        study=study,
+        folder=folder,
+        settings=settings.report,
+        previous=corrected,
+        kinds=kinds[statement.language],
+        translations=[(other, kinds[other.language]) for other in others],
+        order=order if orders else None,
     )
-    header = normalise(read_dataset(study.instances[0].path))
-    patient, order = patient_of(header), order_of(header)
-    wanted = {name: settings.destinations.get(name) for name in assignment.destinations}
+    subject = report.Subject(
+        patient=patient,
+        order=order,
+        generation=assignment.generation,
+        source_uids=analysis.source_uids,
+        objects=outputs,
+        node_version=site.version,
+        station_name=settings.report.station_name,
+        institution=settings.report.institution,
+        patient_id_system=settings.report.patient_id_system,
+    )
+    documents = report.write_documents(
+        wanted.values(), statements, subject, folder=folder, site_language=settings.report.language
+    )
     messages = _messages(
-        site, assignment, statement, patient=patient, order=order, outputs=outputs, wanted=wanted, folder=folder
+        site, assignment, statements, patient=patient, order=order, outputs=outputs, wanted=wanted, folder=folder
     )
+    note_use(store, orders, [assignment.assignment_id], FOR_REPORT)
     work.mark_reported(
         store,
         assignment,
-        [*outputs, *messages.values()],
-        _deliveries(outputs, messages, wanted),
+        [*outputs, *documents, *messages.values()],
+        report.deliveries((*outputs, *documents), messages, wanted, settings.report.language),
         patient_key=patient_key(patient, study.study_instance_uid),
         summary=_summary(statement),
         workflow=assignment.assignment_id,
     )
+
+
+def _ordered(store: Store, study: Study) -> tuple[Patient, Order, list[StoredOrder]]:
+    """Whose the images are and what was ordered: by their header, and by the order messages that belong to them."""
+    header = normalise(read_dataset(study.instances[0].path))
+    patient = patient_of(header)
+    order, orders = complete_order(store, patient, order_of(header))
+    return patient, order, orders
 
 
 def patient_key(patient: Patient, study_instance_uid: str) -> str:
@@ -164,7 +248,7 @@ def patient_key(patient: Patient, study_instance_uid: str) -> str:
 def _messages(
     site: Site,
     assignment: Assignment,
-    statement: Statement,
+    statements: Mapping[str, Statement],
     *,
     patient: Patient,
     order: Order,
@@ -172,13 +256,16 @@ def _messages(
     wanted: Mapping[str, Destination | None],
     folder: Path,
 ) -> dict[str, Output]:
-    """One ORU for each RIS; its control id depends on assignment and destination only."""
-    reports = [output for output in outputs if output.kind in (OutputKind.TEXT_SR, OutputKind.MEASUREMENT_SR)]
+    """One ORU for each RIS, and for a folder that asks for one; its id depends on assignment and destination only."""
     messages = {}
-    for name, destination in wanted.items():
-        if not isinstance(destination, Hl7Destination):
+    for name, found in wanted.items():
+        destination = _as_ris(found)
+        if destination is None:
             continue
         control_id = deliver.derive_control_id(assignment.assignment_id, name)
+        language = destination.language or site.settings.report.language
+        reports = report.named_reports(outputs, language)
+        statement = statements[language]
         content = deliver.build_oru(
             statement,
             patient=patient,
@@ -197,19 +284,11 @@ def _messages(
     return messages
 
 
-def _deliveries(
-    outputs: tuple[Output, ...], messages: Mapping[str, Output], wanted: Mapping[str, Destination | None]
-) -> list[tuple[str, str]]:
-    """What goes where; to a destination that is no more, everything, which makes dead letters with that reason."""
-    pairs = []
-    for name, destination in wanted.items():
-        if destination is None:
-            pairs += [(output.output_id, name) for output in outputs]
-        elif isinstance(destination, Hl7Destination):
-            pairs.append((messages[name].output_id, name))
-        else:
-            pairs += [(output.output_id, name) for output in outputs if output.kind in destination.objects]
-    return pairs
+def _as_ris(destination: Destination | None) -> Hl7Destination | None:
+    """A destination as one that gets an ORU, None if it gets none; a folder gets it as a RIS without settings would."""
+    if isinstance(destination, FolderDestination) and OutputKind.ORU in destination.objects:
+        return Hl7Destination(destination.name, host="", port=0, language=destination.language)
+    return destination if isinstance(destination, Hl7Destination) else None
 
 
 def _summary(statement: Statement) -> list[dict[str, object]]:

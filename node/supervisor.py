@@ -19,15 +19,14 @@ from pathlib import Path
 import structlog
 
 from node.errors import AlreadyRunningError, ConfigError, WetreadError
-from node.log import configure_logging
-from node.process import is_alive, read_ready, stop_requested
+from node.log import configure_logging, turn_log
+from node.process import is_alive, read_ready, roles, stop_requested
 from node.settings import Settings, load_settings
 
-__all__ = ["ROLES", "is_ready", "main", "running_pid", "start_detached", "stop_running"]
+__all__ = ["is_ready", "main", "running_pid", "start_detached", "stop_running"]
 
 log = structlog.get_logger(__name__)
 
-ROLES = ("receiver", "worker")
 DRAIN_S = 30.0
 LONGEST_RESTART_WAIT_S = 10.0
 STEADY_S = 60.0
@@ -100,11 +99,13 @@ def main(arguments: list[str]) -> int:
         return 1
     stop = stop_requested()
     supervisor = _Supervisor(site)
-    for role in ROLES:
+    for role in roles(settings.dicom.processes):
         (_run_folder(settings) / f"{role}.json").unlink(missing_ok=True)
         supervisor.start(role)
+    log_path = settings.store.path / "logs" / "node.log"
     while not stop.wait(POLL_S):
         supervisor.watch()
+        turn_log(log_path, longest_bytes=LONGEST_LOG_BYTES)
     supervisor.stop()
     os.ftruncate(lock, 0)
     os.close(lock)
@@ -156,7 +157,7 @@ def running_pid(settings: Settings) -> int | None:
 
 def is_ready(settings: Settings) -> bool:
     """True if every role of this store runs and does its work."""
-    return all(read_ready(_run_folder(settings), role) for role in ROLES)
+    return all(read_ready(_run_folder(settings), role) for role in roles(settings.dicom.processes))
 
 
 def start_detached(

@@ -18,7 +18,16 @@ demo | test)
     ;;
 *) echo "usage: $0 python PYTHON | demo | test" >&2; exit 2 ;;
 esac
-if [ "$1" = test ]; then want dcmtk sh -c "command -v storescu && command -v dsrdump"; fi
+if [ "$1" = test ]; then
+    want dcmtk sh -c "command -v storescu && command -v dsrdump"
+    want orthanc-dicomweb sh -c "test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+    want poppler-utils sh -c "command -v pdftotext && command -v pdffonts"
+    want odil sh -c "command -v odil"
+    want nodejs sh -c "command -v node"
+    want npm sh -c "command -v npm"
+    want strace sh -c "command -v strace"
+    want e2fsprogs sh -c "command -v mkfs.ext4"
+fi
 
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -1,7 +1,7 @@
 """The audit trail: who did what to which study, in records that cannot be changed unseen."""
 
 from node.audit.chain import AUDIT, METADATA, AuditKey, append, read_or_make_key
-from node.audit.verify import Verified, verify, write_anchor
+from node.audit.verify import Verified, last_anchor, verify, write_anchor
 
 __all__ = [
     "AUDIT",
@@ -9,6 +9,7 @@ __all__ = [
     "AuditKey",
     "Verified",
     "append",
+    "last_anchor",
     "read_or_make_key",
     "verify",
     "write_anchor",

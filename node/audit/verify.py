@@ -15,7 +15,7 @@ from node.audit.chain import AUDIT, FIRST_MAC, AuditKey, mac_of
 from node.errors import AuditChainError
 from node.paths import write_atomically
 
-__all__ = ["Verified", "verify", "write_anchor"]
+__all__ = ["Verified", "last_anchor", "verify", "write_anchor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def verify(connection: sa.Connection, key: AuditKey, anchor: Path) -> Verified:
         At the first record that is missing or does not match, with its number.
     """
     previous, count, first_at, last_at = FIRST_MAC, 0, "", ""
-    anchored_count, anchored_mac = _read_anchor(anchor)
+    anchored_count, anchored_mac = last_anchor(anchor)
     for row in connection.execute(sa.select(AUDIT).order_by(AUDIT.c.seq)).mappings():
         count += 1
         if row["seq"] != count:
@@ -59,7 +59,14 @@ def write_anchor(connection: sa.Connection, anchor: Path) -> None:
         write_atomically(anchor, json.dumps({"count": last.seq, "mac": last.mac}).encode(), mode=0o600)
 
 
-def _read_anchor(anchor: Path) -> tuple[int, str]:
+def last_anchor(anchor: Path) -> tuple[int, str]:
+    """How many records the chain had when that was last written down, and the MAC of the last; 0 and "" if never.
+
+    Raises
+    ------
+    AuditChainError
+        If the file is no anchor.
+    """
     try:
         record = json.loads(anchor.read_text(encoding="ascii"))
         return int(record["count"]), str(record["mac"])

@@ -14,15 +14,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from node import __version__, audit
+from node.cli.conformance import conformance
 from node.cli.context import Json, Site, console, open_place, print_json, print_table
+from node.cli.dead_letters import letters
+from node.cli.explain import explain
+from node.cli.probe import probe
+from node.cli.store import store_commands
+from node.cli.study import study
 from node.errors import ConfigError, ModelError, WetreadError
-from node.explain import find_studies, story
 from node.health import look
+from node.network.tls import check_tls
 from node.paths import copy_site
-from node.process import read_ready
+from node.process import read_ready, roles
 from node.store.database import open_store
-from node.supervisor import ROLES, running_pid, start_detached, stop_running
+from node.store.nightly import Share, last_share
 from node.supervisor import main as supervise
+from node.supervisor import running_pid, start_detached, stop_running
 
 __all__ = ["app"]
 
@@ -31,6 +38,12 @@ models = typer.Typer(no_args_is_help=True, help="Models: what is there, fetch it
 trail = typer.Typer(no_args_is_help=True, help="The audit trail.")
 app.add_typer(models, name="models")
 app.add_typer(trail, name="audit")
+app.command()(conformance)
+app.command()(explain)
+app.command()(probe)
+app.add_typer(store_commands, name="store")
+app.add_typer(study, name="study")
+app.add_typer(letters, name="dead-letters")
 
 
 @app.callback(invoke_without_command=True)
@@ -55,6 +68,7 @@ def check(site: Site = None, json: Json = False) -> None:
     from node.app import open_site
 
     place = open_place(site)
+    check_tls(place.settings.dicom)
     loaded = open_site(place.folder, place.settings)
     states = infer.model_states(place.folder / "models")
     used = {name for handler in loaded.handlers.values() for name in handler.models}
@@ -79,6 +93,13 @@ def check(site: Site = None, json: Json = False) -> None:
         raise ModelError(f"model {missing[0].name} is {missing[0].state}: run wetread models fetch")
     if not is_free:
         raise ConfigError(f"[dicom] port {port} on {place.settings.dicom.host} is taken by another program")
+
+
+def _night(share: Share | None) -> str:
+    if share is None:
+        return "none yet"
+    found = f"{len(share.damage)} damaged: run wetread store verify" if share.damage else "all as they were"
+    return f"{share.at}, {share.instances} images, {found}"
 
 
 def _words(value: object) -> str:
@@ -108,6 +129,7 @@ def start(
         sys.exit(supervise(["--site", str(place.folder)]))
     from node.app import open_site
 
+    check_tls(place.settings.dicom)
     open_site(place.folder, place.settings).store.close()
     pid = start_detached(place.folder, place.settings)
     port = read_ready(place.settings.store.path / "run", "receiver").get("port", 0)
@@ -126,7 +148,7 @@ def status(site: Site = None, json: Json = False) -> None:
     """Show states, queues and destinations."""
     place = open_place(site)
     store = open_store(place.settings.store.path)
-    health = look(store, place.settings, ROLES)
+    health = look(store, place.settings, roles(place.settings.dicom.processes))
     store.close()
     if json:
         print_json(health)
@@ -136,19 +158,24 @@ def status(site: Site = None, json: Json = False) -> None:
     ]
     rows += [
         ("listening on", f"{place.settings.dicom.ae_title} {place.settings.dicom.host}:{health.port or '-'}"),
+        ("listening on, TLS", health.tls_port or "-"),
         ("free disk", f"{health.free_mb} MB"),
         ("studies", f"{health.studies}, {health.open_studies} still being received"),
+        ("waiting for a series", health.waiting),
+        ("held as QA", f"{health.held}, see wetread study list" if health.held else 0),
         ("instances", health.instances),
         ("in quarantine", health.quarantined),
+        ("last nightly check", _night(last_share(place.settings.store.path))),
         ("taken by no rule", health.unrouted),
+        ("given up without a result", f"{health.without_result}, see wetread explain" if health.without_result else 0),
         ("readings", ", ".join(f"{count} {state}" for state, count in sorted(health.assignments.items())) or "none"),
     ]
     print_table("Node", ("what", "now"), rows)
     print_table(
         "Destinations",
-        ("name", "address", "waiting", "accepted", "dead letters", "last error"),
+        ("name", "address", "waiting", "accepted", "verified", "dead letters", "last error"),
         [
-            (one.name, one.address, one.pending, one.accepted, one.dead_letters, one.last_error)
+            (one.name, one.address, one.pending, one.accepted, one.verified, one.dead_letters, one.last_error)
             for one in health.destinations
         ],
     )
@@ -197,27 +224,6 @@ def send(
             console.print(f"  {one.path}: {code}", markup=False)
     if refused:
         raise typer.Exit(1)
-
-
-@app.command()
-def explain(
-    name: Annotated[str, typer.Argument(help="Accession Number, Patient ID or Study Instance UID.")],
-    site: Site = None,
-    json: Json = False,
-) -> None:
-    """Tell the story of a study: what came, what ran, what did not and why, where the results are."""
-    store = open_store(open_place(site).settings.store.path)
-    found = find_studies(store, name)
-    stories = {study_uid: story(store, study_uid) for study_uid in found}
-    store.close()
-    if json:
-        print_json(stories)
-    for study_uid, events in ({} if json else stories).items():
-        rows = [(event.at.astimezone().strftime("%H:%M:%S"), event.stage, event.text) for event in events]
-        day = events[0].at.astimezone().strftime("%Y-%m-%d") if events else ""
-        print_table(f"Study {study_uid}, {day}", ("time", "stage", "what happened"), rows)
-    if not found:
-        raise WetreadError("no study has this Accession Number, Patient ID or Study Instance UID")
 
 
 @app.command()

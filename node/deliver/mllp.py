@@ -6,76 +6,30 @@ HL7 v2 Implementation Guide, Transport Specification: MLLP, Release 1.
 """
 
 import socket
+import ssl
 import threading
 import time
 from types import TracebackType
 from typing import Self
 
-from node.deliver.er7 import Ack, codec, control_id_of, parse_ack
+from node.deliver.ack import Ack, control_id_of, parse_ack
 from node.errors import DeliveryError, MessageError
+from node.network.er7 import ENCODING_CHARACTERS, Er7, codec, escape, join_segments, segment
+from node.network.mllp import FrameDecoder, frame
+from node.network.tls import Context as TlsContext
+from node.network.tls import client_context
 from node.settings import Hl7Destination
 
-__all__ = ["FrameDecoder", "MllpConnection", "frame", "send_oru"]
+__all__ = ["MllpConnection", "send_oru"]
 
-START_BLOCK = b"\x0b"
-END_BLOCK = b"\x1c"
-CARRIAGE_RETURN = b"\r"
 LONGEST_ANSWER_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10.0
 RECEIVE_BYTES = 65536
 MOST_IDLE_READS = 16
+LONGEST_CONTROL_ID = 20  # HL7 v2.5.1 2.15.9.10
+COMMIT_CODES = frozenset({"CA", "CE", "CR"})
 TAKEN = frozenset({"AA", "CA"})  # HL7 table 0008: accept
 CONTENT_REFUSED = frozenset({"AE", "CE"})  # error in the content: the same bytes will never be taken
-
-
-def frame(message: bytes) -> bytes:
-    """Put a message between MLLP's start and end block."""
-    return START_BLOCK + message + END_BLOCK + CARRIAGE_RETURN
-
-
-class FrameDecoder:
-    """Find messages in bytes as they come; no sockets, so that client and listener share it.
-
-    Bytes between two frames are skipped, and a start block inside a frame starts it afresh. A frame
-    ends at 0x1C, because some senders forget the carriage return behind it.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        """Start outside any frame; a message may have at most `max_bytes`."""
-        self._max_bytes = max_bytes
-        self._buffer = bytearray()
-        self._is_inside = False
-        self._searched = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes and return the messages they complete, in order.
-
-        Raises
-        ------
-        MessageError
-            If a message grows beyond the limit; the connection cannot be used any more.
-        """
-        self._buffer += data
-        messages = []
-        while self._is_inside or self._enter():
-            end = self._buffer.find(END_BLOCK, self._searched)
-            length = end if end >= 0 else len(self._buffer)
-            if length > self._max_bytes:
-                raise MessageError(f"a message may have {self._max_bytes} bytes, the peer sends more")
-            if end < 0:
-                self._searched = length
-                break
-            messages.append(bytes(self._buffer[:end]).rpartition(START_BLOCK)[2])
-            del self._buffer[: end + 1]
-            self._is_inside = False
-        return messages
-
-    def _enter(self) -> bool:
-        start = self._buffer.find(START_BLOCK)
-        del self._buffer[: start + 1 if start >= 0 else len(self._buffer)]
-        self._is_inside = start >= 0
-        self._searched = 0
-        return self._is_inside
 
 
 class MllpConnection:
@@ -86,9 +40,16 @@ class MllpConnection:
     """
 
     def __init__(self, destination: Hl7Destination) -> None:
-        """Remember the destination; nothing is opened yet."""
+        """Remember the destination; nothing is opened yet.
+
+        Raises
+        ------
+        ConfigError
+            If its character set is unknown or a file for TLS is not what it must be.
+        """
         self._destination = destination
         self._encoding = codec(destination.character_set)
+        self._tls = _tls_context(destination)
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._decoder = FrameDecoder(LONGEST_ANSWER_BYTES)
@@ -113,7 +74,8 @@ class MllpConnection:
         """Send a message and wait for the answer to it.
 
         An answer to another message, or one that cannot be read, is not ours: the wait goes on until
-        the destination's `ack_timeout_s` is over.
+        the destination's `ack_timeout_s` is over. In enhanced mode a commit answer (CA) is followed by the
+        application's own, in the same packet or a later one; that one counts.
 
         Raises
         ------
@@ -156,7 +118,8 @@ class MllpConnection:
     def _open(self) -> socket.socket:
         host, port = self._destination.host, self._destination.port
         try:
-            return socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
+            connection = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
+            return connection if self._tls is None else _secure(connection, self._tls, host)
         except OSError as error:
             reason = error.strerror or "no answer in time"
             raise DeliveryError(f"{self._destination.name}: {host} port {port} cannot be reached: {reason}") from error
@@ -170,13 +133,14 @@ class MllpConnection:
                 if not idle_words:
                     return True
                 self._decoder.feed(idle_words)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return False
         except (OSError, MessageError):
             return True
         return True  # a peer that talks without being asked is not one to wait for
 
     def _answer(self, connection: socket.socket, control_id: str, deadline: float) -> Ack:
+        is_commit_enough = self._destination.acknowledgement != "enhanced"
         while (left_s := deadline - time.monotonic()) > 0:
             connection.settimeout(left_s)
             data = connection.recv(RECEIVE_BYTES)
@@ -187,9 +151,42 @@ class MllpConnection:
                     ack = parse_ack(answer, self._encoding)
                 except MessageError:
                     continue
-                if ack.control_id == control_id:
+                if ack.control_id != control_id:
+                    continue
+                if ack.asks_for_commit and ack.own_id and ack.code not in COMMIT_CODES:
+                    connection.sendall(frame(self._commit(ack)))
+                if is_commit_enough or ack.code != "CA":
                     return ack
         raise TimeoutError
+
+    def _commit(self, ack: Ack) -> bytes:
+        """Tell the RIS that its answer arrived, if it asked for that (HL7 v2.5.1 2.9.3)."""
+        ours = self._destination
+        msh = {
+            2: ENCODING_CHARACTERS, 3: escape(ours.sending_application), 5: escape(ours.receiving_application),
+            9: Er7("ACK"), 10: escape(f"C{ack.control_id}"[:LONGEST_CONTROL_ID]), 11: Er7("P"), 12: Er7(ours.version),
+        }  # fmt: skip
+        msa = segment("MSA", {1: Er7("CA"), 2: escape(ack.own_id)})
+        return join_segments((segment("MSH", msh), msa)).encode(self._encoding, errors="replace")
+
+
+def _tls_context(destination: Hl7Destination) -> TlsContext | None:
+    if not destination.tls:
+        return None
+    return client_context(
+        destination.tls_authorities,
+        certificate=destination.tls_certificate,
+        key=destination.tls_key,
+        where=f"[destinations.{destination.name}]",
+    )
+
+
+def _secure(connection: socket.socket, tls: TlsContext, host: str) -> socket.socket:
+    try:
+        return tls.wrap_socket(connection, server_hostname=host)  # within the time limit of the connection
+    except OSError:
+        connection.close()
+        raise
 
 
 def send_oru(message: bytes, destination: Hl7Destination, connection: MllpConnection | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The HL7 message a RIS gets: ORU^R01 of HL7 v2.5.1, as IHE Results Distribution (RAD-128) shapes it.
+"""The HL7 message a RIS gets: ORU^R01 of HL7 v2.5.1, as IHE Results Distribution (RAD-128) shapes it, or of v2.3.1.
 
 Every result is sent as stored and unverified (R): only a person makes a result final.
 """
@@ -8,9 +8,30 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from node.deliver.er7 import (
+import structlog
+
+from node.deliver.mapping import Fields, apply_rules, values_of
+from node.deliver.observations import (
+    NOT_OBTAINED,
+    NOT_SOUGHT,
+    Form,
+    code_field,
+    observations,
+    result_status,
+)
+from node.deliver.profile import Profile, profile
+from node.deliver.structure import check_structure
+from node.dicom.uid import is_valid_uid
+from node.domain.algorithm import Algorithm, Basis
+from node.domain.codes import Code
+from node.domain.findings import Status
+from node.domain.statement import Statement
+from node.domain.study import Order, Patient, PersonName
+from node.errors import ConfigError, MessageError
+from node.network.er7 import (
     ENCODING_CHARACTERS,
     NOTHING,
     Er7,
@@ -18,25 +39,29 @@ from node.deliver.er7 import (
     components,
     escape,
     join_segments,
+    moment_field,
     repetitions,
     segment,
 )
-from node.deliver.observations import NOT_OBTAINED, NOT_SOUGHT, code_field, moment_field, observations, result_status
-from node.deliver.structure import check_structure
-from node.dicom.uid import is_valid_uid
-from node.domain.statement import Statement
-from node.domain.study import Order, Patient
-from node.errors import MessageError
 from node.settings import Hl7Destination
 
-__all__ = ["build_oru", "derive_control_id"]
+__all__ = ["build_oru", "check_destination", "derive_control_id"]
+
+log = structlog.get_logger(__name__)
 
 LONGEST_CONTROL_ID = 20  # HL7 v2.5.1 2.15.9.10
 CONTROL_ID = re.compile(r"[A-Za-z0-9.-]+")
 LONGEST_NAMESPACE = 20  # HL7 v2.5.1 2.A.33 (HD)
+LONGEST_TEXT = 199  # HL7 v2.5.1 2.A.74 (ST); words of an order, which its sender has in full
 SEXES = frozenset({"A", "F", "M", "N", "O", "U"})  # HL7 table 0001
 DATES = {8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}  # HL7 v2.5.1 2.A.77 (TS), by length
 TIMES = {6: "%H%M%S", 4: "%H%M"}
+ASKED_FOR = {  # MSH-15 and MSH-16, HL7 table 0155
+    "original": (NOTHING, NOTHING),
+    "commit": (Er7("AL"), Er7("NE")),
+    "enhanced": (Er7("AL"), Er7("AL")),
+}
+ORDER = ("MSH", "PID", "PV1", "ORC", "OBR")
 
 
 def build_oru(
@@ -72,9 +97,9 @@ def build_oru(
         If an identifier is missing, a number is not finite or has no unit, text cannot be written in
         the character set, or the message does not have the structure of ORU_R01.
     ConfigError
-        If the destination's character set is unknown.
+        If the destination's character set or version is unknown.
     """
-    encoding = codec(destination.character_set)
+    encoding, version = codec(destination.character_set), profile(destination.version)
     if not CONTROL_ID.fullmatch(message_control_id) or len(message_control_id) > LONGEST_CONTROL_ID:
         raise MessageError(f"MSH-10 must have 1 to {LONGEST_CONTROL_ID} letters, digits, dots or hyphens")
     if not order.study_instance_uid:
@@ -85,14 +110,62 @@ def build_oru(
         sr_series_uid=sr_series_uid,
         sr_uids=sr_uids,
         node=f"{destination.sending_application} {application_version}",
+        form=Form(version, destination.coded_type),
     )
-    segments = (_msh(destination, message_control_id, made_at), _pid(patient))
-    message = join_segments((*segments, *_order(statement, order, destination, made_at), *found))
-    check_structure(message)
+    header, person = _msh(destination, version, message_control_id, made_at), _pid(patient)
+
+    def written(order: Order) -> str:
+        orc, obr = _order(statement, order, destination, made_at)
+        fields = {"MSH": header, "PID": person, "ORC": orc, "OBR": obr}
+        fields = apply_rules(fields, destination.fields, values_of(statement, patient, order))
+        segments = [segment(name, fields[name]) for name in ORDER if any(fields.get(name, {}).values())]
+        message = join_segments((*segments, *found))
+        check_structure(message)
+        return message
+
+    try:
+        message = written(order)
+    except MessageError:
+        bare = _without_words(order)
+        if bare == order:
+            raise
+        message = written(bare)  # words of another system must not cost a result
+        log.warning("words of the order left out", output=message_control_id, destination=destination.name)
     try:
         return message.encode(encoding)
     except UnicodeEncodeError:
         raise MessageError(f"the text of the message cannot be written in {destination.character_set}") from None
+
+
+def check_destination(destination: Hl7Destination) -> None:
+    """Make a message as this RIS wants it, of a study that does not exist, so that a mistake is found at the start.
+
+    Raises
+    ------
+    ConfigError
+        If the message would not have the structure of its version, or its character set is unknown.
+    """
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    code = Code("1", "99TEST", "Test")
+    statement = Statement(
+        status=Status.NO_FINDINGS, summary=code, title="Test", conclusion="Test.", findings=(),
+        algorithm=Algorithm("test", "1", "Test", Basis.RULE_BASED), made_at=long_ago, language="en",
+        responsibility="Test.",
+    )  # fmt: skip
+    order = Order(
+        "2.25.1", "A-1", "P-1", "F-1", code, "Test", "20000101", "000000", PersonName("Test^Test"), "Test", "Test",
+        ("1", "Test", "Test"), "I", ("Test",),
+    )  # fmt: skip
+    try:
+        build_oru(
+            statement, patient=Patient("1", "TEST", PersonName("Test^Test"), "20000101", "O"), order=order,
+            destination=destination, message_control_id="TEST", sr_uids=("2.25.2",), sr_series_uid="2.25.3",
+            application_version="1", made_at=long_ago,
+        )  # fmt: skip
+    except MessageError as error:
+        raise ConfigError(
+            f"[destinations.{destination.name}] fields or names cannot stay as they are: {error}"
+        ) from error
 
 
 def derive_control_id(*parts: str) -> str:
@@ -101,27 +174,27 @@ def derive_control_id(*parts: str) -> str:
     return base64.b32encode(digest).decode("ascii")[:LONGEST_CONTROL_ID]
 
 
-def _msh(destination: Hl7Destination, message_control_id: str, made_at: datetime) -> Er7:
-    return segment(
-        "MSH",
-        {
-            2: ENCODING_CHARACTERS,
-            3: _authority(destination.sending_application),
-            4: _authority(destination.sending_facility),
-            5: _authority(destination.receiving_application),
-            6: _authority(destination.receiving_facility),
-            7: moment_field(made_at),
-            9: Er7("ORU^R01^ORU_R01"),
-            10: escape(message_control_id),
-            11: Er7("P"),
-            12: Er7("2.5.1"),
-            18: escape(destination.character_set),
-            21: Er7("RAD-128^IHE"),
-        },
-    )
+def _msh(destination: Hl7Destination, version: Profile, message_control_id: str, made_at: datetime) -> Fields:
+    commit, application = ASKED_FOR[destination.acknowledgement]
+    return {
+        2: ENCODING_CHARACTERS,
+        3: _authority(destination.sending_application),
+        4: _authority(destination.sending_facility),
+        5: _authority(destination.receiving_application),
+        6: _authority(destination.receiving_facility),
+        7: moment_field(made_at),
+        9: version.message_type,
+        10: escape(message_control_id),
+        11: Er7("P"),
+        12: Er7(version.version),
+        15: commit,
+        16: application,
+        18: escape(destination.character_set),
+        21: version.message_profile,
+    }
 
 
-def _pid(patient: Patient) -> Er7:
+def _pid(patient: Patient) -> Fields:
     patient_id = escape(patient.patient_id.strip())
     if not patient_id:
         raise MessageError("an ORU needs a PatientID: PID-3 is how a RIS knows whose result it is")
@@ -130,16 +203,13 @@ def _pid(patient: Patient) -> Er7:
         _name(patient.name.alphabetic, "A"),
         _name(patient.name.phonetic, "P"),
     )
-    return segment(
-        "PID",
-        {
-            1: Er7("1"),
-            3: components(patient_id, NOTHING, NOTHING, _authority(patient.issuer, "&")),
-            5: repetitions(names) or components(*[NOTHING] * 6, Er7("U")),  # HL7 table 0200: name unknown
-            7: _checked(patient.birth_date, DATES),
-            8: Er7(patient.sex) if patient.sex in SEXES else NOTHING,
-        },
-    )
+    return {
+        1: Er7("1"),
+        3: components(patient_id, NOTHING, NOTHING, _authority(patient.issuer, "&")),
+        5: repetitions(names) or components(*[NOTHING] * 6, Er7("U")),  # HL7 table 0200: name unknown
+        7: _checked(patient.birth_date, DATES),
+        8: Er7(patient.sex) if patient.sex in SEXES else NOTHING,
+    }
 
 
 def _authority(text: str, separator: str = "^") -> Er7:
@@ -173,7 +243,7 @@ def _name(group: str, representation: str) -> Er7:
     return components(family, given, middle, suffix, prefix, NOTHING, Er7("L"), Er7(representation))
 
 
-def _order(statement: Statement, order: Order, destination: Hl7Destination, made_at: datetime) -> tuple[Er7, Er7]:
+def _order(statement: Statement, order: Order, destination: Hl7Destination, made_at: datetime) -> tuple[Fields, Fields]:
     placer = escape(order.placer_order_number)
     accession = escape(order.accession_number)
     filler = accession if destination.accession_as_filler and accession else escape(order.filler_order_number)
@@ -181,17 +251,34 @@ def _order(statement: Statement, order: Order, destination: Hl7Destination, made
     title = components(NOTHING, escape(order.study_description.strip()) or escape(statement.title))
     study_date = _checked(order.study_date, {8: DATES[8]})
     study_time = _checked(order.study_time.split(".")[0], TIMES) if study_date else NOTHING
-    fields = {
+    obr = {
         1: Er7("1"),
         2: placer,
         3: filler,
         4: procedure or title,
         7: Er7(study_date + study_time),
+        13: _shortened(order.indication),
+        16: components(*map(escape, order.ordering_provider)),
         18: accession,
         22: moment_field(made_at),
         25: _report_status(statement),
+        31: components(NOTHING, _shortened(order.reason)),
     }
-    return segment("ORC", {1: Er7("RE"), 2: placer, 3: filler}), segment("OBR", fields)
+    return {1: Er7("RE"), 2: placer, 3: filler}, obr
+
+
+def _without_words(order: Order) -> Order:
+    return replace(order, indication="", reason="", ordering_provider=(), patient_class="", location=())
+
+
+def _shortened(text: str) -> Er7:
+    """As much of a text as an ST may hold once it is escaped."""
+    if len(escape(text)) <= LONGEST_TEXT:
+        return escape(text)
+    kept = text[:LONGEST_TEXT]
+    while len(escape(kept)) > LONGEST_TEXT - 3:
+        kept = kept[:-1]
+    return Er7(f"{escape(kept)}...")
 
 
 def _report_status(statement: Statement) -> Er7:

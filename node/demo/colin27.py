@@ -29,8 +29,8 @@ DIRECTIONS = {
 }
 
 MPRAGE: dict[str, Any] = {
-    "PatientName": "Phantom^Colin",
-    "PatientID": "PHANTOM-MR-1",
+    "PatientName": "Colin^Demo",
+    "PatientID": "DEMO-MR-1",
     "PatientBirthDate": "19700101",
     "PatientSex": "M",
     "StudyDate": "20250102",

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.deliver.er7 import control_id_of
+from node.deliver.ack import control_id_of
 from node.demo.pacs import DemoPacs
 from node.domain.work import OutputKind
 from node.report import preview_png
@@ -153,7 +153,7 @@ def _write(
     receipts: Mapping[str, bytes],
     out: Path,
 ) -> list[Path]:
-    if row["state"] != "accepted":
+    if row["state"] not in ("accepted", "verified"):
         return []
     if row["kind"] == OutputKind.ORU:
         path = out / f"{stem}.hl7"

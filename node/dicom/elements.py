@@ -17,11 +17,23 @@ from pydicom.valuerep import PersonName
 
 from node.errors import UnreadableInstanceError
 
-__all__ = ["PARSE_FAULTS", "TEXT_VRS", "Decode", "Plain", "items", "number", "numbers", "text", "values", "vr_of"]
+__all__ = [
+    "PARSE_FAULTS",
+    "TEXT_VRS",
+    "Decode",
+    "Plain",
+    "items",
+    "number",
+    "numbers",
+    "text",
+    "texts",
+    "values",
+    "vr_of",
+]
 
 Plain = str | int | float
-Decode = Callable[[bytes | str], str]
-"""Turns the bytes of a text element (or what pydicom made of them) into Unicode."""
+Decode = Callable[[bytes | str, str], str]
+"""Turns the bytes of a text element (or what pydicom made of them) with its VR into Unicode."""
 
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # PS3.5 6.1.2.3: subject to Specific Character Set
 CODE_VRS = frozenset({"AE", "AS", "CS", "DA", "DT", "TM", "UI", "UR"})  # default repertoire only
@@ -40,6 +52,11 @@ def text(ds: Dataset, keyword: str) -> str:
     """First value of an attribute as text, "" if it is absent or unreadable."""
     found = _values_by_keyword(ds, keyword)
     return str(found[0]) if found else ""
+
+
+def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+    """All values of an attribute of the default repertoire as text; empty if it is absent or unreadable."""
+    return tuple(str(value) for value in _values_by_keyword(ds, keyword))
 
 
 def number(ds: Dataset, keyword: str) -> float | None:
@@ -122,14 +139,14 @@ def _values_by_keyword(ds: Dataset, keyword: str) -> tuple[Plain, ...]:
     return values(element, vr_of(element, ds), _decode_default) or ()
 
 
-def _decode_default(value: bytes | str) -> str:
+def _decode_default(value: bytes | str, _vr: str) -> str:
     return value.decode("ascii", errors="replace") if isinstance(value, bytes) else value
 
 
 def _raw_values(raw: RawDataElement, vr: str, decode: Decode) -> tuple[Plain, ...] | None:
     content = raw.value or b""
     if vr in TEXT_VRS | CODE_VRS:
-        whole = decode(content) if not content.isascii() or b"\x1b" in content else content.decode("ascii")
+        whole = decode(content, vr) if not content.isascii() or b"\x1b" in content else content.decode("ascii")
         parts = [whole] if vr in SINGLE_VRS else whole.split("\\")
         found = tuple(_clean(part, vr) for part in parts)
         return () if found == ("",) else found
@@ -154,8 +171,8 @@ def _listed(value: object) -> list[object]:
 def _text_of(value: object, vr: str, decode: Decode) -> str | None:
     if isinstance(value, PersonName):
         stored: bytes | None = value.original_string
-        return _clean(decode(stored or str(value)), vr)
-    return _clean(decode(value), vr) if isinstance(value, str | bytes) else None
+        return _clean(decode(stored or str(value), vr), vr)
+    return _clean(decode(value, vr), vr) if isinstance(value, str | bytes) else None
 
 
 def _clean(value: str, vr: str) -> str:

@@ -6,11 +6,13 @@ decoder may crash on a hostile object.
 """
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.dicom.elements import PARSE_FAULTS, items, number, numbers, text
 from node.dicom.read import read_dataset
@@ -18,7 +20,7 @@ from node.domain.study import Instance
 from node.domain.volume import Image, Mask, Pixels
 from node.errors import PixelError
 
-__all__ = ["display_values", "read_image", "slice_values"]
+__all__ = ["SHOWN_PERCENTILES", "display_values", "frame_values", "read_image", "slice_values"]
 
 MOST_PIXELS = 256 * 1024 * 1024
 REAL_SPACING_MM = (0.01, 10.0)  # finest mammography detectors are at 0.05 mm
@@ -72,13 +74,48 @@ def slice_values(ds: Dataset) -> Pixels:
         the decoder returned another size than the header says.
     """
     shape = _checked_shape(ds)
-    decoded = _decode(ds)
+    with _decoding(ds):
+        decoded = pixel_array(ds, raw=True, correct_unused_bits=False)
+    return _values(ds, decoded, shape, ds)
+
+
+def frame_values(ds: Dataset, rescales: Mapping[int, Dataset]) -> Iterator[tuple[int, Pixels]]:
+    """Decode frames of an enhanced image, one after the other, and apply the Modality LUT of each.
+
+    Parameters
+    ----------
+    rescales
+        The frames that are wanted, counted from 1, each with the item that holds its Rescale Slope and Intercept.
+
+    Returns
+    -------
+    Frame numbers in the order of the file, each with values as `slice_values` gives them.
+
+    Raises
+    ------
+    PixelError
+        See `slice_values`; the limit of pixels is for one frame.
+    """
+    shape = _checked_shape(ds, is_multi_frame=True)
+    count = max(rescales, default=0)
+    with _decoding(ds):
+        frames = iter(iter_pixels(ds, raw=True, correct_unused_bits=False))
+    for frame in range(1, count + 1):
+        with _decoding(ds):
+            decoded = next(frames, None)
+        if decoded is None:
+            raise PixelError(f"{_name(ds)}: {count} frames were expected, the decoder returned {frame - 1}")
+        if frame in rescales:
+            yield frame, _values(ds, decoded, shape, rescales[frame])
+
+
+def _values(ds: Dataset, decoded: npt.NDArray[np.integer], shape: tuple[int, int], rescale: Dataset) -> Pixels:
     if decoded.shape != shape:
         raise PixelError(f"{_name(ds)}: {shape} pixels were expected, the decoder returned {decoded.shape}")
     if decoded.dtype.kind not in "iu":
         raise PixelError(f"{_name(ds)}: whole numbers were expected as stored values, found {decoded.dtype}")
     padding = _padding(ds, decoded)
-    values = _modality_values(ds, _stored_values(ds, decoded))
+    values = _modality_values(ds, _stored_values(ds, decoded), rescale)
     if not np.isfinite(values).all():
         raise PixelError(f"{_name(ds)}: the Modality LUT gives values that are not finite")
     if padding is not None and padding.any() and not padding.all():
@@ -112,11 +149,11 @@ def display_values(ds: Dataset, values: Pixels) -> Pixels:
     return 1.0 - shown if _is_inverse(ds) else shown
 
 
-def _checked_shape(ds: Dataset) -> tuple[int, int]:
+def _checked_shape(ds: Dataset, *, is_multi_frame: bool = False) -> tuple[int, int]:
     """Rows and columns, checked before anything is decoded."""
     rows, columns = int(number(ds, "Rows") or 0), int(number(ds, "Columns") or 0)
     frames = number(ds, "NumberOfFrames")
-    frame_count = 1 if frames is None else int(frames)
+    frame_count = 1 if frames is None or is_multi_frame else int(frames)
     if rows <= 0 or columns <= 0 or rows * columns * max(frame_count, 1) > MOST_PIXELS:
         raise PixelError(f"{_name(ds)}: 1 to {MOST_PIXELS} pixels were expected, found {frame_count}x{rows}x{columns}")
     samples = int(number(ds, "SamplesPerPixel") or 1)
@@ -127,12 +164,13 @@ def _checked_shape(ds: Dataset) -> tuple[int, int]:
     return rows, columns
 
 
-def _decode(ds: Dataset) -> npt.NDArray[np.integer]:
-    """Stored values with all their allocated bits."""
+@contextmanager
+def _decoding(ds: Dataset) -> Iterator[None]:
+    """Turn every way in which a decoder fails into a `PixelError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # excess padding and the like; the shape is checked by the caller
-            return pixel_array(ds, raw=True, correct_unused_bits=False)
+            yield
     except (*PARSE_FAULTS, RuntimeError) as fault:
         raise PixelError(f"{_name(ds)}: pixels cannot be decoded ({type(fault).__name__})") from None
     except BaseException as fault:
@@ -171,12 +209,12 @@ def _padding(ds: Dataset, decoded: npt.NDArray[np.integer]) -> Mask | None:
     return np.asarray((decoded >= low) & (decoded <= high), dtype=np.bool_)
 
 
-def _modality_values(ds: Dataset, stored: npt.NDArray[np.int64]) -> Pixels:
-    tables = items(ds, "ModalityLUTSequence")
+def _modality_values(ds: Dataset, stored: npt.NDArray[np.int64], rescale: Dataset) -> Pixels:
+    tables = items(rescale, "ModalityLUTSequence")
     if tables:
         first, table, _ = _table(tables[0], is_signed=number(ds, "PixelRepresentation") == 1)
         return table[np.clip(stored - first, 0, len(table) - 1)]
-    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    slope, intercept = number(rescale, "RescaleSlope"), number(rescale, "RescaleIntercept")
     if slope == 0:
         raise PixelError(f"{_name(ds)}: Rescale Slope is 0")
     with np.errstate(over="ignore"):  # what is not finite is refused by the caller

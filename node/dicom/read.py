@@ -13,7 +13,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.dicom.charset import declared_sets, decode_text
-from node.dicom.elements import PARSE_FAULTS, Plain, items, text, values, vr_of
+from node.dicom.elements import PARSE_FAULTS, Decode, Plain, items, text, values, vr_of
 from node.dicom.part10 import dataset_offset
 from node.dicom.uid import is_valid_uid
 from node.domain.codes import Code
@@ -26,6 +26,7 @@ LONGEST_TEXT = 1024
 MOST_VALUES = 256
 LONGEST_INFLATED_BYTES = 1 << 31
 INFLATE_STEP_BYTES = 1 << 20
+CLASSIC_NAMES = {"EffectiveEchoTime": "EchoTime", "InversionTimes": "InversionTime"}  # PS3.3 C.8.13.5, both in ms
 IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -74,21 +75,34 @@ def header_of(ds: Dataset) -> dict[str, HeaderValue]:
     -------
     Keyword -> text, number, or a list of them; None if the element is empty. Top level, standard
     attributes, no sequences, no binary values; text in Unicode, at most 1024 characters and 256
-    values each. A value that is not what its VR says is left out.
+    values each. A value that is not what its VR says is left out. Of an enhanced image also what its
+    functional groups say of all frames, such as Slice Thickness, under the names of classic images.
     """
     declared = declared_sets(ds)
 
-    def decode(value: bytes | str) -> str:
-        return decode_text(value, declared)
+    def decode(value: bytes | str, vr: str) -> str:
+        return decode_text(value, declared, vr)
 
-    header: dict[str, HeaderValue] = {}
+    header = _plain_values(ds, decode)
+    for group in items(ds, "SharedFunctionalGroupsSequence")[:1]:
+        for tag in sorted(group.keys()):
+            for macro in items(group, tag)[:1] if vr_of(group.get_item(tag), group) == "SQ" else ():
+                header = _plain_values(macro, decode) | header
+    for enhanced, classic in CLASSIC_NAMES.items():
+        if enhanced in header and classic not in header:
+            header[classic] = header[enhanced]
+    return header
+
+
+def _plain_values(ds: Dataset, decode: Decode) -> dict[str, HeaderValue]:
+    found: dict[str, HeaderValue] = {}
     for tag in sorted(ds.keys()):
         keyword = keyword_for_tag(tag)
         element = ds.get_item(tag, keep_deferred=True)
-        found = values(element, vr_of(element, ds), decode) if keyword else None
-        if found is not None:
-            header[keyword] = _header_value(found[:MOST_VALUES])
-    return header
+        listed = values(element, vr_of(element, ds), decode) if keyword else None
+        if listed is not None:
+            found[keyword] = _header_value(listed[:MOST_VALUES])
+    return found
 
 
 def patient_of(ds: Dataset) -> Patient:

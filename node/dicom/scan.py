@@ -6,7 +6,9 @@ clear error.  Works on little endian (PS3.5 A.1, A.2, A.4) and explicit big endi
 """
 
 import mmap
+import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +18,30 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from node.dicom.part10 import dataset_offset
 from node.errors import UnreadableInstanceError
 
-__all__ = ["Outline", "scan_file"]
+__all__ = ["Outline", "Scan", "scan_file"]
 
 UNDEFINED = 0xFFFFFFFF
 LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )  # PS3.5 7.1.2
+SHORT_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+)  # the same clause; others are unknown
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 DEEPEST = 64
 LONGEST_VALUE = 1024
-KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "AccessionNumber")
+KEYWORDS = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "PatientID",
+    "AccessionNumber",
+)
 WANTED = {tag_for_keyword(keyword): keyword for keyword in KEYWORDS}
+MOST_MODALITY_BYTES = 16  # PS3.5 6.2, VR CS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,8 @@ class Outline:
     sop_instance_uid: str
     study_instance_uid: str
     series_instance_uid: str
+    modality: str
+    specific_character_set: bytes
     patient_id: bytes
     accession_number: bytes
 
@@ -52,19 +69,46 @@ def scan_file(path: Path, transfer_syntax_uid: str) -> Outline:
     UnreadableInstanceError
         If an element reaches beyond the end, the tags are out of order, or nesting is deeper than 64.
     """
-    with path.open("rb") as file:
-        start = dataset_offset(file)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            values = _Walker(data, transfer_syntax_uid).walk(start)
-    text = {keyword: values.get(keyword, b"") for keyword in KEYWORDS}
-    return Outline(
-        sop_class_uid=_uid(text["SOPClassUID"]),
-        sop_instance_uid=_uid(text["SOPInstanceUID"]),
-        study_instance_uid=_uid(text["StudyInstanceUID"]),
-        series_instance_uid=_uid(text["SeriesInstanceUID"]),
-        patient_id=text["PatientID"].strip(b" \0"),
-        accession_number=text["AccessionNumber"].strip(b" \0"),
-    )
+    return Scan(transfer_syntax_uid).finish(path)
+
+
+class Scan:
+    """A walk that can begin while the object is still coming in, when there is nothing else to do."""
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        """Nothing is looked at yet."""
+        self._walker = _Walker(transfer_syntax_uid)
+
+    def begin(self, path: Path) -> None:
+        """Walk as far as the file goes now; what is wrong with it is for `finish` to say."""
+        with suppress(UnreadableInstanceError, OSError), _in_memory(path) as data:
+            self._walker.walk(data)
+
+    def finish(self, path: Path) -> Outline:
+        """Walk the rest of a file that is whole; raises as `scan_file` does."""
+        with _in_memory(path) as data:
+            self._walker.walk(data)
+        text = {keyword: self._walker.values.get(keyword, b"") for keyword in KEYWORDS}
+        return Outline(
+            sop_class_uid=_uid(text["SOPClassUID"]),
+            sop_instance_uid=_uid(text["SOPInstanceUID"]),
+            study_instance_uid=_uid(text["StudyInstanceUID"]),
+            series_instance_uid=_uid(text["SeriesInstanceUID"]),
+            modality=_code(text["Modality"]),
+            specific_character_set=text["SpecificCharacterSet"],
+            patient_id=text["PatientID"].strip(b" \0"),
+            accession_number=text["AccessionNumber"].strip(b" \0"),
+        )
+
+
+def _in_memory(path: Path) -> mmap.mmap:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+    except ValueError as error:
+        raise UnreadableInstanceError("not a DICOM file: it is empty") from error
+    finally:
+        os.close(file)
 
 
 def _is_vr(text: bytes) -> bool:
@@ -75,58 +119,100 @@ def _uid(value: bytes) -> str:
     return value.rstrip(b" \0").decode("ascii", errors="replace")
 
 
-class _Walker:
-    """One pass over an encoded dataset; holds only the position and the syntax."""
+def _code(value: bytes) -> str:
+    """A Code String as it should be, "" if it is not one (PS3.5 6.2, VR CS)."""
+    text = value.strip(b" \0")
+    is_code = len(text) <= MOST_MODALITY_BYTES and text.replace(b"_", b"").replace(b" ", b"").isalnum()
+    return text.decode("ascii").upper() if is_code and text.isascii() else ""
 
-    def __init__(self, data: mmap.mmap, transfer_syntax_uid: str) -> None:
-        self.data = data
-        self.end = len(data)
+
+class _Walker:
+    """One pass over an encoded dataset; `position` is the start of the first element that is not passed yet."""
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        self.values: dict[str, bytes] = {}
+        self.position = 0
+        self.previous = -1
         self.is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
-        self.tag = struct.Struct(order + "HH")
-        self.short = struct.Struct(order + "H")
         self.long = struct.Struct(order + "I")
+        self.explicit = struct.Struct(order + "HH2sH")
+        self.implicit = struct.Struct(order + "HHI")
 
-    def walk(self, position: int) -> dict[str, bytes]:
-        """Values of the wanted top-level elements; every byte up to the end is accounted for."""
-        values: dict[str, bytes] = {}
-        previous = -1
-        if not self.is_implicit and not _is_vr(self.take(position, 8)[4:6]):
-            self.is_implicit = True  # some senders write implicit VR whatever was negotiated; readers take it
-        while position < self.end:
-            tag, length, position, is_implicit = self.element(position, is_implicit=self.is_implicit)
-            if tag <= previous:
-                raise UnreadableInstanceError(f"element {tag:08X} at byte {position} is out of order")
-            previous = tag
-            keyword = WANTED.get(tag)
-            if length == UNDEFINED:
-                position = self.skip_undefined(position, is_implicit=is_implicit)
-                continue
+    def walk(self, data: mmap.mmap) -> None:
+        """Pass every element up to the end, and note the wanted ones; after an error, it can go on with more data."""
+        self.data, self.end = data, len(data)
+        if not self.position:
+            start = dataset_offset(data)
+            if not self.is_implicit and start < self.end and not _is_vr(self.take(start, 8)[4:6]):
+                self.is_implicit = True  # some senders write implicit VR whatever was negotiated; readers take it
+            self.position = start
+        while self.position < self.end:
+            if not self.is_implicit:
+                self.pass_plain()
+                if self.position == self.end:
+                    break
+            self.pass_one()
+
+    def pass_one(self) -> None:
+        """Pass an element of any kind."""
+        tag, length, position, is_implicit = self.element(self.position, is_implicit=self.is_implicit)
+        if tag <= self.previous:
+            raise UnreadableInstanceError(f"element {tag:08X} at byte {position} is out of order")
+        if length == UNDEFINED:
+            position = self.skip_undefined(position, is_implicit=is_implicit)
+        else:
             if position + length > self.end:
                 missing = position + length - self.end
                 raise UnreadableInstanceError(f"truncated: element {tag:08X} lacks its last {missing} bytes")
-            if keyword is not None:
+            if tag in WANTED:
                 if length > LONGEST_VALUE:
-                    raise UnreadableInstanceError(f"{keyword} is {length} bytes long")
-                values[keyword] = self.data[position : position + length]
+                    raise UnreadableInstanceError(f"{WANTED[tag]} is {length} bytes long")
+                self.values[WANTED[tag]] = self.data[position : position + length]
             position += length
-        return values
+        self.position, self.previous = position, tag
+
+    def pass_plain(self) -> None:
+        """Pass the elements with a short VR, as most are, up to the first that is anything else or not as it must be.
+
+        Without a call for each element the walk takes a third of the time.
+        """
+        data, unpack, wanted, short_vrs = self.data, self.explicit.unpack_from, WANTED, SHORT_VRS
+        position, previous, end, last = self.position, self.previous, self.end, self.end - 8
+        while position <= last:
+            group, number, vr, length = unpack(data, position)
+            tag = group << 16 | number
+            behind = position + 8 + length
+            if vr not in short_vrs or tag <= previous or behind > end:
+                break
+            if tag in wanted:
+                if length > LONGEST_VALUE:
+                    break
+                self.values[wanted[tag]] = data[position + 8 : behind]
+            position, previous = behind, tag
+        self.position, self.previous = position, previous
 
     def element(self, position: int, *, is_implicit: bool) -> tuple[int, int, int, bool]:
         """Tag, length, position of the value, and whether a value of undefined length is implicit inside."""
-        head = self.take(position, 8)
-        group, number = self.tag.unpack_from(head)
+        if position + 8 > self.end:
+            raise UnreadableInstanceError(f"truncated: the object ends inside an element at byte {position}")
+        length: int
+        if is_implicit:
+            group, number, length = self.implicit.unpack_from(self.data, position)
+            return group << 16 | number, length, position + 8, True
+        group, number, vr, length = self.explicit.unpack_from(self.data, position)
         tag = group << 16 | number
-        if is_implicit or group == 0xFFFE:
-            return tag, self.long.unpack_from(head, 4)[0], position + 8, is_implicit
-        vr = head[4:6]
+        if vr in SHORT_VRS:
+            return tag, length, position + 8, False
+        if group == 0xFFFE:
+            return tag, self.long.unpack_from(self.data, position + 4)[0], position + 8, False
         if vr in LONG_VRS:
             length = self.long.unpack(self.take(position + 8, 4))[0]
             # PS3.5 6.2.2 note 2: UN of undefined length holds implicit VR little endian
             return tag, length, position + 12, vr == b"UN"
         if not _is_vr(vr):
             raise UnreadableInstanceError(f"element {tag:08X} at byte {position} has no VR")
-        return tag, self.short.unpack_from(head, 6)[0], position + 8, False
+        return tag, length, position + 8, False
 
     def skip_undefined(self, position: int, *, is_implicit: bool) -> int:
         """Position after a sequence or encapsulated value of undefined length, without recursion."""

@@ -129,6 +129,8 @@ class HeatMap:
         Outlines drawn over the overlay, with labels.
     spacing_mm
         (row, column) of the source grid, None when not real.
+    frame_number
+        Frame of the key image, counted from 1; None for a single-frame image.
     """
 
     sop_instance_uid: str
@@ -140,6 +142,7 @@ class HeatMap:
     regions: tuple[tuple[Region, str], ...] = ()
     slice_label: str = ""
     spacing_mm: tuple[float, float] | None = None
+    frame_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +150,8 @@ class Segmentation:
     """A mask on the source grid of a Volume.
 
     `kind` is a key in the report template's ``[segments]``; `mask` is ``bool[slice, row, column]``;
-    `sop_instance_uids` name the source slices in order; `affine` is the Volume's.
+    `sop_instance_uids` name the source slices in order, and `frame_numbers` the frame of each where they are
+    frames of an enhanced image; `affine` is the Volume's.
     """
 
     kind: str
@@ -155,6 +159,7 @@ class Segmentation:
     affine: Affine
     sop_instance_uids: tuple[str, ...]
     finding_id: str = ""
+    frame_numbers: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

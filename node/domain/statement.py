@@ -11,7 +11,7 @@ from node.domain.algorithm import Algorithm
 from node.domain.codes import Code
 from node.domain.findings import Certainty, Region, Status
 
-__all__ = ["StatedFinding", "StatedMeasurement", "Statement"]
+__all__ = ["Recommendation", "StatedFinding", "StatedMeasurement", "Statement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StatedFinding:
     """A Finding in codes and in one sentence of the Statement's language.
 
     `tracking_uid` depends on Study, model and finding id only, so it is stable across re-runs;
-    `label` is the finding's short name in the Statement's language.
+    `label` is the finding's short name in the Statement's language. `is_critical` if somebody must be told at once.
     """
 
     finding_id: str
@@ -46,6 +46,16 @@ class StatedFinding:
     regions: tuple[Region, ...] = ()
     score: float | None = None
     certainty: Certainty | None = None
+    is_critical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What a guideline advises for what was found; `source` names the guideline, `finding_ids` what it is for."""
+
+    text: str
+    source: str
+    finding_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,8 @@ class Statement:
         ``en`` or ``zh`` (zh-CN).
     is_correction
         True if an earlier generation of the Study was reported before.
+    recommendations
+        What guidelines advise, each with its source; empty if the template holds none that fits.
     """
 
     status: Status
@@ -85,3 +97,4 @@ class Statement:
     reason: str = ""
     limits: tuple[str, ...] = ()
     is_correction: bool = False
+    recommendations: tuple[Recommendation, ...] = ()

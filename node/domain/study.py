@@ -39,7 +39,8 @@ class Patient:
 class Order:
     """What was ordered, as the header says; a number the header lacks stays empty and is never invented.
 
-    `study_date` is ``YYYYMMDD``, `study_time` ``HHMMSS``, both local to the modality.
+    `study_date` is ``YYYYMMDD``, `study_time` ``HHMMSS``, both local to the modality. What stands last no header says:
+    it is what an order message said, with the components of `ordering_provider` and `location`.
     """
 
     study_instance_uid: str
@@ -51,13 +52,19 @@ class Order:
     study_date: str = ""
     study_time: str = ""
     referring_physician: PersonName = PersonName()
+    indication: str = ""
+    reason: str = ""
+    ordering_provider: tuple[str, ...] = ()
+    patient_class: str = ""
+    location: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One stored SOP Instance: where its bytes are and what they were when they came.
 
-    `sha256` is over the encoded dataset as it came over the wire, without the file meta header.
+    `digest` is over the encoded dataset as it came over the wire, without the file meta header, and names its
+    method, such as ``blake3:0f1e...``.
     """
 
     sop_instance_uid: str
@@ -66,7 +73,7 @@ class Instance:
     series_instance_uid: str
     path: Path
     size_bytes: int
-    sha256: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,12 @@ class Series:
     modality: str
     instances: tuple[Instance, ...]
     header: Mapping[str, HeaderValue] = field(default_factory=dict)
+
+    @property
+    def image_count(self) -> int:
+        """How many images it holds, where each frame of a multi-frame image counts as one."""
+        frames = self.header.get("NumberOfFrames")
+        return len(self.instances) * (int(frames) if isinstance(frames, int | float) and frames > 1 else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Volume:
         One for each slice, in the order of `array`.
     frame_of_reference_uid
         The coordinate system the slices share.
+    frame_numbers
+        For each slice its frame in that image, counted from 1, None if the image has one frame.
     """
 
     array: Pixels
@@ -41,6 +43,11 @@ class Volume:
     unit: str
     sop_instance_uids: tuple[str, ...]
     frame_of_reference_uid: str
+    frame_numbers: tuple[int | None, ...] = ()
+
+    def frame_number(self, index: int) -> int | None:
+        """Frame of slice `index` in its image, None if the image has one frame; what a `Region` on it must name."""
+        return self.frame_numbers[index] if self.frame_numbers else None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 __all__ = [
+    "STANDARD_KINDS",
     "Assignment",
     "DeliveryState",
     "Output",
@@ -31,20 +32,43 @@ class OutputKind(StrEnum):
     TEXT_SR = "text_sr"
     HEAT_MAP = "heat_map"
     SEGMENTATION = "segmentation"
+    STUDY_SR = "study_sr"
+    HEAT_MAP_FRAMES = "heat_map_frames"
+    KEY_OBJECTS = "key_objects"
+    PRESENTATION_STATE = "presentation_state"
+    PARAMETRIC_MAP = "parametric_map"
+    PDF = "pdf"
     ORU = "oru"
+    JSON = "json"
+    FHIR = "fhir"
 
     @property
     def is_dicom(self) -> bool:
         """True for everything that goes to a PACS."""
-        return self is not OutputKind.ORU
+        return self not in MESSAGES
+
+    @property
+    def has_words(self) -> bool:
+        """True for a form with sentences in one language; the others read the same everywhere."""
+        return self not in WORDLESS
+
+
+MESSAGES = frozenset({OutputKind.ORU, OutputKind.JSON, OutputKind.FHIR})
+WORDLESS = frozenset(
+    {OutputKind.MEASUREMENT_SR, OutputKind.STUDY_SR, OutputKind.SEGMENTATION, OutputKind.PARAMETRIC_MAP}
+)
+STANDARD_KINDS = (OutputKind.MEASUREMENT_SR, OutputKind.TEXT_SR, OutputKind.HEAT_MAP, OutputKind.SEGMENTATION)
+"""What a PACS gets that asks for nothing else."""
 
 
 class DeliveryState(StrEnum):
-    """How far one output is on its way to one destination; moves forward only."""
+    """How far one output is on its way to one destination; moves forward only, unless a person sends it again."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
+    VERIFIED = "verified"
     DEAD_LETTER = "dead_letter"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +93,8 @@ class Assignment:
 class Output:
     """One result object or message, its bytes on disk.
 
-    `output_id` is the SOP Instance UID, or MSH-10 for an ORU; `sha256` is over the whole file.
+    `output_id` is the SOP Instance UID, MSH-10 for an ORU, a UID of its own for JSON and FHIR; `sha256` is over the
+    whole file. `language` is that of its sentences while a report is made, "" if it has none.
     """
 
     output_id: str
@@ -79,6 +104,7 @@ class Output:
     size_bytes: int
     sop_class_uid: str = ""
     transfer_syntax_uid: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

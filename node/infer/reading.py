@@ -165,7 +165,9 @@ def _check_region(region: Region, where: str, named: set[str], size_of: Callable
 
 def _check_heat_map(heat_map: HeatMap, where: str, named: set[str], size_of: Callable[[str], ImageSize]) -> None:
     _expect(heat_map.sop_instance_uid in named, where, "is on an image that is not in source_uids")
-    rows, columns, _ = size_of(heat_map.sop_instance_uid)
+    rows, columns, frames = size_of(heat_map.sop_instance_uid)
+    number = heat_map.frame_number
+    _expect(number is None or 1 <= number <= frames, where, f"is on frame {number}, the image has {frames}")
     for name, array in (("heat", heat_map.heat), ("background", heat_map.background)):
         _check_picture(array, f"{where}, {name}", (rows, columns))
     are_finite = math.isfinite(heat_map.score) and math.isfinite(heat_map.threshold)
@@ -191,6 +193,8 @@ def _check_segmentation(segmentation: Segmentation, where: str, named: set[str],
     )
     _expect(len(segmentation.sop_instance_uids) == mask.shape[0], where, "must name one image for each slice")
     _expect(set(segmentation.sop_instance_uids) <= named, where, "is on an image that is not in source_uids")
+    frames = segmentation.frame_numbers
+    _expect(len(frames) in (0, mask.shape[0]), where, "must name one frame for each slice, or none")
     _expect(affine.shape == (4, 4) and affine.dtype == np.float64, where, "affine must be float64[4, 4]")
     _expect(bool(np.isfinite(affine).all()), where, "affine must be finite")
     _expect(segmentation.finding_id in ("", *ids), where, "belongs to a finding that is not there")

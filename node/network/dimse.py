@@ -15,7 +15,16 @@ from enum import IntEnum
 
 from node.errors import ProtocolError
 
-__all__ = ["LONGEST_COMMAND_BYTES", "Command", "Kind", "decode_command", "encode_command", "response_to"]
+__all__ = [
+    "LONGEST_COMMAND_BYTES",
+    "PENDING",
+    "RESPONSE_BIT",
+    "Command",
+    "Kind",
+    "decode_command",
+    "encode_command",
+    "response_to",
+]
 
 LONGEST_COMMAND_BYTES = 1 << 16
 LONGEST_COMMENT = 64  # PS3.7 E.1: Error Comment is LO
@@ -23,6 +32,7 @@ RESPONSE_BIT = 0x8000  # PS3.7 E.1: the field of a response is that of its reque
 NO_DATASET = 0x0101  # PS3.7 E.1, Command Data Set Type; anything else means that a dataset follows
 SOME_DATASET = 0x0001
 MEDIUM_PRIORITY = 0
+PENDING = (0xFF00, 0xFF01)  # PS3.4 C.4.1.1.4: a match, and more answers to the same C-FIND come
 
 ELEMENT = struct.Struct("<HHI")
 SHORT = struct.Struct("<H")
@@ -43,6 +53,8 @@ class Kind(IntEnum):
 
     STORE_REQUEST = 0x0001
     STORE_RESPONSE = 0x8001
+    FIND_REQUEST = 0x0020
+    FIND_RESPONSE = 0x8020
     ECHO_REQUEST = 0x0030
     ECHO_RESPONSE = 0x8030
     EVENT_REPORT_REQUEST = 0x0100
@@ -113,7 +125,7 @@ def encode_command(command: Command) -> bytes:
         parts.append(_element(REQUESTED_SOP_CLASS if is_requested else AFFECTED_SOP_CLASS, sop_class))
     parts.append(_short(COMMAND_FIELD, command.kind))
     parts.append(_short(RESPONDED_ID if command.is_response else MESSAGE_ID, command.message_id))
-    if command.kind == Kind.STORE_REQUEST:
+    if command.kind in (Kind.STORE_REQUEST, Kind.FIND_REQUEST):
         parts.append(_short(PRIORITY, command.priority))
     parts.append(_short(DATASET_TYPE, SOME_DATASET if command.has_dataset else NO_DATASET))
     if command.status is not None:

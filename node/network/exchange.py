@@ -12,7 +12,7 @@ PS3.7 6.3, PS3.8 Annex E.
 from collections.abc import Iterator
 
 from node.errors import ProtocolError
-from node.network.dimse import LONGEST_COMMAND_BYTES, Command, Kind, decode_command
+from node.network.dimse import LONGEST_COMMAND_BYTES, PENDING, Command, Kind, decode_command
 from node.network.events import CommandReceived, DataFragment, OperationComplete
 from node.network.stream import Piece
 
@@ -89,7 +89,8 @@ class Exchange:
     def _complete(self, context_id: int, command: Command) -> OperationComplete:
         self._context_id = self._command = None
         if command.is_response:
-            self.invoked = None
+            if command.kind != Kind.FIND_RESPONSE or command.status not in PENDING:
+                self.invoked = None
         elif command.kind != Kind.CANCEL_REQUEST:  # PS3.7 9.3.2.3: a C-CANCEL has no answer
             self.unanswered = (context_id, command)
         return OperationComplete(context_id, command)

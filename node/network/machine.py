@@ -112,6 +112,12 @@ class Machine:
         """True on an open Association when nothing has begun that is not ended: no PDU, message or answer of ours."""
         return self.state is State.OPEN and self._exchange.is_idle and self._stream.is_between_pdus
 
+    @property
+    def fragment_bytes(self) -> int:
+        """How much of a dataset the longest P-DATA-TF to this peer holds, once the Association is open."""
+        room = self._peer_limit - VALUE_BYTES
+        return room - room % 2  # PS3.8 E.2: fragments of even length
+
     def receive(self, data: memoryview) -> Iterator[Event]:
         """What the bytes mean; nothing is raised, a peer that breaks the rules is an event and the last one.
 
@@ -240,8 +246,7 @@ class Machine:
     def _fragments(
         self, context_id: int, data: memoryview, *, is_command: bool, is_last: bool
     ) -> Iterator[bytes | memoryview]:
-        room = self._peer_limit - VALUE_BYTES
-        room -= room % 2  # PS3.8 E.2: fragments of even length
+        room = self.fragment_bytes
         for start in range(0, len(data) or 1, room):
             fragment = data[start : start + room]
             is_final = is_last and start + room >= len(data)

@@ -18,12 +18,14 @@ from node.network.items import ContextAnswer, PresentationContext, RoleSelection
 from node.network.pdu import APPLICATION_CONTEXT, AssociateAccept, AssociateReject, AssociateRequest
 
 __all__ = [
+    "ABSTRACT_SYNTAX_NOT_SUPPORTED",
     "CALLING_AE_NOT_RECOGNISED",
     "KEPT_SYNTAXES",
     "LIMIT_EXCEEDED",
     "OWN_CLASS_UID",
     "OWN_VERSION",
     "STORAGE_SERVICE",
+    "TRANSFER_SYNTAXES_NOT_SUPPORTED",
     "VERIFICATION",
     "answer_request",
     "check_request",
@@ -45,7 +47,7 @@ KEPT_SYNTAXES = frozenset(
 )
 COMPOSITE_OBJECTS = "1.2.840.10008.5.1.4.1.1."  # PS3.6 Table A-1: where all image and report storage classes are
 RADIOTHERAPY_OBJECTS = "1.2.840.10008.5.1.4.34."
-NOT_OF_A_PATIENT = ("Media", "Commitment", "Defined Procedure", "Protocol Approval", "Inventory")
+NOT_OF_A_PATIENT = ("Media", "Commitment", "Defined Procedure", "Protocol Approval", "Inventory", "Management")
 
 # PS3.8 Table 9-18: why a context is refused
 ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 3, 4

@@ -6,6 +6,20 @@ which studies an Association touched when it ends.
 """
 
 from node.receive.door import Receiver, serve
+from node.receive.event_report import EventReport
+from node.receive.leftovers import leave_folder, own_folder, sweep_leftovers
 from node.receive.spool import Answer, Incoming, accept
+from node.receive.touched import TouchedStudies
 
-__all__ = ["Answer", "Incoming", "Receiver", "accept", "serve"]
+__all__ = [
+    "Answer",
+    "EventReport",
+    "Incoming",
+    "Receiver",
+    "TouchedStudies",
+    "accept",
+    "leave_folder",
+    "own_folder",
+    "serve",
+    "sweep_leftovers",
+]

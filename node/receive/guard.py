@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 MINIMUM_BYTES_PER_S = 4096.0  # half of what an ISDN line carries; nothing that brings images is slower
 REOPENS_AFTER_S = 5.0
+NO_NAMES: frozenset[str] = frozenset()
 MOST_REPORTS_PER_S = 20
 
 Clock = Callable[[], float]
@@ -56,12 +57,22 @@ class Patience:
 class Watermark:
     """Whether the store has room, without wavering.
 
-    After a "no" the answer stays "no" until there has been room for some seconds, so that a sender is not let in for
-    one object and refused the next.
+    After a "no" the answer stays "no" until there has been ample room for some seconds, so that a sender is not let in
+    for one object and refused the next.
+
+    Parameters
+    ----------
+    has_room
+        False once the disk is too full to take more.
+    has_ample_room
+        True when it is empty enough to begin again; `has_room` if not given.
     """
 
-    def __init__(self, has_room: Callable[[], bool], *, clock: Clock) -> None:
+    def __init__(
+        self, has_room: Callable[[], bool], *, has_ample_room: Callable[[], bool] | None = None, clock: Clock
+    ) -> None:
         self._has_room = has_room
+        self._has_ample_room = has_ample_room or has_room
         self._clock = clock
         self._is_full = False
         self._room_since: float | None = None
@@ -69,7 +80,7 @@ class Watermark:
 
     def has_room(self) -> bool:
         """Ask the disk, and remember."""
-        found = self._has_room()
+        found = self._has_ample_room() if self._is_full else self._has_room()
         now = self._clock()
         with self._lock:
             if not found:
@@ -83,13 +94,14 @@ class Watermark:
 class Guard:
     """The rules of the front door; one for all Associations of a receiver."""
 
-    def __init__(self, settings: DicomSettings, has_room: Callable[[], bool], *, clock: Clock) -> None:
+    def __init__(self, settings: DicomSettings, watermark: Watermark, *, clock: Clock) -> None:
         """Take the rules from the settings and see the door open."""
-        self.watermark = Watermark(has_room, clock=clock)
+        self.watermark = watermark
         self.is_closing = False
-        self._settings = settings
+        self._most = _share(settings.max_associations, settings.processes)
+        self._most_per_address = _share(settings.max_associations_per_address, settings.processes)
         self._clock = clock
-        self._allowed = [(peer.ae_title, _network(peer)) for peer in settings.allowed_peers]
+        self._allowed = [(peer, _network(peer)) for peer in settings.allowed_peers]
         self._inside: Counter[str] = Counter()
         self._reports_since = clock()
         self._reports = 0
@@ -107,9 +119,7 @@ class Guard:
             return self._refuse(CALLING_AE_NOT_RECOGNISED, "peer not allowed", address)
         with self._lock:
             is_full = (
-                self.is_closing
-                or self._inside.total() >= self._settings.max_associations
-                or self._inside[address] >= self._settings.max_associations_per_address
+                self.is_closing or self._inside.total() >= self._most or self._inside[address] >= self._most_per_address
             )
             if not is_full:
                 self._inside[address] += 1
@@ -123,12 +133,19 @@ class Guard:
             if not self._inside[address]:
                 del self._inside[address]
 
-    def judge(self, request: AssociateRequest, address: str) -> AssociateReject | None:
-        """Look at who says to be calling; the refusal, or None to let it in."""
+    def judge(
+        self, request: AssociateRequest, address: str, names: frozenset[str] = NO_NAMES
+    ) -> AssociateReject | None:
+        """Look at who says to be calling, and at the `names` of its certificate; the refusal, or None to let it in."""
         impossible = check_request(request)
         if impossible is not None:
             return self._refuse(impossible, "protocol version or application context", address, request.calling_ae)
-        if not any(ae in ("*", request.calling_ae) and _holds(network, address) for ae, network in self._allowed):
+        if not any(
+            peer.ae_title in ("*", request.calling_ae)
+            and _holds(network, address)
+            and (not peer.certificate or peer.certificate in names)
+            for peer, network in self._allowed
+        ):
             return self._refuse(CALLING_AE_NOT_RECOGNISED, "peer not allowed", address, request.calling_ae)
         if self.is_closing:
             return self._refuse(LIMIT_EXCEEDED, "the node is being stopped", address, request.calling_ae)
@@ -154,6 +171,11 @@ class Guard:
     def _refuse(self, answer: AssociateReject, reason: str, address: str, calling_ae: str = "") -> AssociateReject:
         self.report("association rejected", reason=reason, address=address, calling_ae=calling_ae)
         return answer
+
+
+def _share(most: int, processes: int) -> int:
+    """What one of several processes may have of a limit of the node."""
+    return -(-most // processes)
 
 
 def _network(peer: Peer) -> Network | None:

@@ -12,10 +12,12 @@ from pathlib import Path
 import structlog
 
 from node.dicom.part10 import file_header
+from node.dicom.scan import Scan
 from node.dicom.uid import is_valid_uid
 from node.network import Command
 from node.receive.guard import Guard
 from node.receive.spool import OUT_OF_RESOURCES, SUCCESS, Answer
+from node.store.digest import new_hasher, text_of
 
 __all__ = ["Landing"]
 
@@ -23,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 MOST_PIECES = 512  # of one write; the system takes 1024
 LOOK_AT_DISK_BYTES = 1 << 26
+WORTH_A_LOOK_BYTES = 1 << 15  # most headers end before
 NO_ROOM = Answer(OUT_OF_RESOURCES, "disk nearly full")
 
 
@@ -30,15 +33,26 @@ class Landing:
     """One object whose dataset is coming in; `path` is its file, a Part 10 file once `close` has said yes.
 
     If the disk refuses, the file is removed at once and the rest of the dataset is let through to nowhere: its
-    sender gets a status and keeps its Association.
+    sender gets a status and keeps its Association. The digest of the dataset is made in passing.
+
+    With `writes_early` the disk begins with each stretch while the next is received, so that the fsync in the end has
+    little left to wait for.
     """
 
-    def __init__(self, folder: Path, guard: Guard, command: Command, transfer_syntax_uid: str) -> None:
+    def __init__(
+        self, folder: Path, guard: Guard, command: Command, transfer_syntax_uid: str, *, writes_early: bool = True
+    ) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.dcm"  # no word of the peer's becomes a path
         self.refusal = Answer(SUCCESS) if guard.watermark.has_room() else NO_ROOM
         self.guard = guard
         self.pieces: list[bytes | memoryview] = []
+        self.writes_early = writes_early
+        self.written = 0
         self.unwatched = 0
+        self.size_bytes = 0
+        self.hasher = new_hasher()
+        self.scan = Scan(transfer_syntax_uid)
+        self.has_looked = False
         self.file = -1
         if self.refusal.status == SUCCESS:
             try:
@@ -52,6 +66,8 @@ class Landing:
     def add(self, piece: memoryview) -> None:
         """Take a stretch; it is written before the next bytes are received."""
         self.pieces.append(piece)
+        self.hasher.update(piece)
+        self.size_bytes += len(piece)
         if len(self.pieces) >= MOST_PIECES:
             self.write()
 
@@ -59,7 +75,11 @@ class Landing:
         """Write what was taken; afterwards none of it is referred to."""
         if self.file >= 0 and self.pieces:
             try:
-                self.unwatched += _write_all(self.file, self.pieces)
+                count = _write_all(self.file, self.pieces)
+                if self.writes_early:  # on Linux this begins to write what is not written yet, and waits for nothing
+                    os.posix_fadvise(self.file, self.written, count, os.POSIX_FADV_DONTNEED)
+                self.written += count
+                self.unwatched += count
             except OSError as error:
                 self.give_up(error)
         self.pieces.clear()
@@ -69,6 +89,12 @@ class Landing:
                 self.refusal = NO_ROOM
                 self.discard()
 
+    def look(self) -> None:
+        """Look at the beginning of an object whose rest is still to come, once there is enough of it."""
+        if not self.has_looked and self.file >= 0 and self.written >= WORTH_A_LOOK_BYTES:
+            self.has_looked = True
+            self.scan.begin(self.path)
+
     def close(self) -> Answer:
         """Write the rest and close the file; whether it can be handed on."""
         self.write()
@@ -76,6 +102,11 @@ class Landing:
             os.close(self.file)
             self.file = -1
         return self.refusal
+
+    @property
+    def digest(self) -> str:
+        """Digest of the dataset so far."""
+        return text_of(self.hasher)
 
     def give_up(self, error: OSError) -> None:
         """Note that the disk refused."""

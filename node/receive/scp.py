@@ -25,6 +25,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SOPClassCommonExtendedNegotia
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import ThreadedAssociationServer
 
+from node.receive.guard import Watermark
 from node.receive.spool import Answer, Incoming
 from node.settings import DicomSettings, Peer
 
@@ -56,6 +57,7 @@ class Receiver:
     ae: ApplicationEntity
     port: int
     door: "_Door"
+    tls_port: int = 0  # it has none
 
     @property
     def open_associations(self) -> int:
@@ -76,7 +78,13 @@ class Receiver:
 
 
 def serve(
-    settings: DicomSettings, incoming: Path, *, accept: Accept, released: Released, has_room: HasRoom
+    settings: DicomSettings,
+    incoming: Path,
+    *,
+    accept: Accept,
+    released: Released,
+    has_room: HasRoom,
+    has_ample_room: HasRoom | None = None,
 ) -> Receiver:
     """Open the front door.
 
@@ -90,6 +98,8 @@ def serve(
         Called with the studies an Association touched, once no other open Association touches them.
     has_room
         False refuses every new Association as transient, so that senders come back later.
+    has_ample_room
+        What must be so before they are taken again; `has_room` if not given.
 
     Raises
     ------
@@ -105,7 +115,8 @@ def serve(
     ae.dimse_timeout = settings.network_timeout_s
     ae.network_timeout = settings.network_timeout_s
     ae.maximum_pdu_size = settings.max_pdu_bytes
-    door = _Door(settings, accept, released, has_room)
+    watermark = Watermark(has_room, has_ample_room=has_ample_room, clock=time.monotonic)
+    door = _Door(settings, accept, released, watermark.has_room)
     handlers: list[Any] = [  # pynetdicom's own union of event kinds
         (evt.EVT_REQUESTED, door.on_requested),
         (evt.EVT_SOP_COMMON, door.on_sop_common),
@@ -222,7 +233,7 @@ class _Door:
 
 
 def _admits(peer: Peer, calling_ae: str, address: str) -> bool:
-    if peer.ae_title not in ("*", calling_ae):
+    if peer.ae_title not in ("*", calling_ae) or peer.certificate:  # without TLS nobody shows one
         return False
     if peer.address == "*":
         return True

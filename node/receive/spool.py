@@ -1,7 +1,7 @@
 """One object from its temporary file to its acknowledged place, or to quarantine with a status.
 
 The order is the promise: checked, fsynced, linked without replacing, folder fsynced, row committed,
-and only then 0x0000.
+and only then 0x0000. Files are synced by each Association for itself, rows of several are committed together.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.dicom.scan import Outline, scan_file
+from node.dicom.charset import decode_label
+from node.dicom.scan import Outline, Scan
 from node.dicom.uid import is_valid_uid
-from node.errors import UnreadableInstanceError
+from node.errors import StoreError, UnreadableInstanceError
 from node.store.database import Store
-from node.store.files import dataset_digest, free_megabytes, quarantine_file, sync_file
+from node.store.digest import dataset_digest
+from node.store.files import link_instance, quarantine_file
 from node.store.intake import Arrival, Kept, add_instance, add_quarantine
+from node.store.volume import bad_reason, free_megabytes, sync_file
 
 __all__ = ["CANNOT_UNDERSTAND", "MISMATCH", "OUT_OF_RESOURCES", "SUCCESS", "Answer", "Incoming", "accept"]
 
@@ -27,18 +30,24 @@ OUT_OF_RESOURCES = 0xA700
 MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 ALREADY_STORED = 0xC001  # "Cannot understand" range: this UID already names other content
-LONGEST_LABEL = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """An object as it came: a Part 10 file below ``incoming/`` whose dataset is untouched, and its command set."""
+    """An object as it came: a Part 10 file below ``incoming/`` whose dataset is untouched, and its command set.
+
+    `digest` and `size_bytes` of the dataset are what a receiver found in passing; "" lets the spool read it again.
+    `scan` has looked at the beginning already.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     calling_ae: str
+    digest: str = ""
+    size_bytes: int = 0
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ def accept(store: Store, incoming: Incoming, *, refuse_below_free_mb: int) -> An
         if free_megabytes(store.root) < refuse_below_free_mb:
             log.warning("object refused, disk nearly full", sop_instance_uid=incoming.sop_instance_uid)
             return Answer(OUT_OF_RESOURCES, "disk nearly full")
+        if bad_reason(store.root):
+            return Answer(OUT_OF_RESOURCES, "the disk has failed")
         try:
             outline = _checked_outline(incoming)
         except UnreadableInstanceError as error:
@@ -75,18 +86,21 @@ def accept(store: Store, incoming: Incoming, *, refuse_below_free_mb: int) -> An
     except OSError as error:
         log.error("object not stored", sop_instance_uid=incoming.sop_instance_uid, error=error.strerror)
         return Answer(OUT_OF_RESOURCES, "the object could not be written")
-    except SQLAlchemyError as error:  # locked for too long, no room for its journal: a later try may succeed
+    except (SQLAlchemyError, StoreError) as error:  # locked for too long, no room for it: a later try may succeed
         log.error("object not stored", sop_instance_uid=incoming.sop_instance_uid, error=type(error).__name__)
         return Answer(OUT_OF_RESOURCES, "the object could not be noted")
     finally:
-        incoming.path.unlink(missing_ok=True)
+        try:
+            incoming.path.unlink(missing_ok=True)
+        except OSError as error:  # it has its answer; the sweep at the next start takes the file
+            log.error("incoming file not removed", error=error.strerror)
 
 
 def _checked_outline(incoming: Incoming) -> Outline:
     for name, uid in (("SOPClassUID", incoming.sop_class_uid), ("SOPInstanceUID", incoming.sop_instance_uid)):
         if not is_valid_uid(uid):
             raise UnreadableInstanceError(f"the command set holds no valid {name} (PS3.5 9.1)")
-    outline = scan_file(incoming.path, incoming.transfer_syntax_uid)
+    outline = (incoming.scan or Scan(incoming.transfer_syntax_uid)).finish(incoming.path)
     for name, uid in (
         ("StudyInstanceUID", outline.study_instance_uid),
         ("SeriesInstanceUID", outline.series_instance_uid),
@@ -97,8 +111,12 @@ def _checked_outline(incoming: Incoming) -> Outline:
 
 
 def _keep(store: Store, incoming: Incoming, outline: Outline) -> Answer:
-    sha256, size_bytes = dataset_digest(incoming.path)
-    sync_file(incoming.path)
+    digest, size_bytes = incoming.digest, incoming.size_bytes
+    if not digest:
+        digest, size_bytes = dataset_digest(incoming.path)
+    if store.is_durable:
+        sync_file(store.root, incoming.path)
+    link_instance(store.root, incoming.path, incoming.sop_instance_uid, durably=store.is_durable)
     kept = add_instance(
         store,
         Arrival(
@@ -109,25 +127,16 @@ def _keep(store: Store, incoming: Incoming, outline: Outline) -> Answer:
             series_instance_uid=outline.series_instance_uid,
             path=incoming.path,
             size_bytes=size_bytes,
-            sha256=sha256,
+            digest=digest,
             calling_ae=incoming.calling_ae,
-            patient_id=_label(outline.patient_id),
-            accession_number=_label(outline.accession_number),
+            patient_id=decode_label(outline.patient_id, outline.specific_character_set),
+            accession_number=decode_label(outline.accession_number, outline.specific_character_set),
+            modality=outline.modality,
         ),
     )
     if kept is Kept.COLLISION:
         return _quarantine(store, incoming, ALREADY_STORED, "this SOP Instance UID is stored with other content")
     return Answer(SUCCESS, study_instance_uid=outline.study_instance_uid)
-
-
-def _label(value: bytes) -> str:
-    """Text to find a study by; identifiers are ASCII nearly everywhere, anything else is kept as UTF-8 or GB 18030."""
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return value.decode(encoding)[:LONGEST_LABEL]
-        except UnicodeDecodeError:
-            continue
-    return value.decode("latin-1")[:LONGEST_LABEL]
 
 
 def _quarantine(store: Store, incoming: Incoming, status: int, reason: str) -> Answer:

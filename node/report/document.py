@@ -16,7 +16,7 @@ from node.report.content import Relation
 from node.report.header import MAKER, Context, device_uid, result_header
 from node.report.words import WORDS
 
-__all__ = ["Predecessor", "document", "observation_context", "procedure_reported"]
+__all__ = ["Predecessor", "document", "evidence", "observation_context", "procedure_reported", "references", "request"]
 
 Predecessor = tuple[str, str, str]
 """SOP Class, SOP Instance and Series Instance UID of an earlier result that a new one replaces."""
@@ -47,13 +47,13 @@ def document(
         ds.CompletionFlagDescription = partial or "The algorithm failed"
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
-    request = _request(context)
-    if request is not None:
-        ds.ReferencedRequestSequence = [request]
+    ordered = request(context)
+    if ordered is not None:
+        ds.ReferencedRequestSequence = [ordered]
     study_instance_uid = context.source.study.study_instance_uid
-    ds.CurrentRequestedProcedureEvidenceSequence = [_evidence(study_instance_uid, context.source.evidence)]
+    ds.CurrentRequestedProcedureEvidenceSequence = [evidence(study_instance_uid, context.source.evidence)]
     if predecessors:
-        ds.PredecessorDocumentsSequence = [_references(study_instance_uid, predecessors)]
+        ds.PredecessorDocumentsSequence = [references(study_instance_uid, predecessors)]
     for element in root:
         ds.add(element)
     return ds
@@ -83,7 +83,7 @@ def procedure_reported(context: Context) -> Dataset:
     return content.code(codes.DCM.ProcedureReported, procedure, Relation.HAS_CONCEPT_MOD)
 
 
-def _request(context: Context) -> Dataset | None:
+def request(context: Context) -> Dataset | None:
     """The order this answers (PS3.3 C.17.2), None if no number of it is known."""
     order, header = context.source.order, context.source.header
     if not (order.accession_number or order.placer_order_number or order.filler_order_number):
@@ -104,15 +104,17 @@ def _request(context: Context) -> Dataset | None:
     return item
 
 
-def _evidence(study_instance_uid: str, instances: Iterable[Instance]) -> Dataset:
-    references = ((i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid) for i in instances)
-    return _references(study_instance_uid, references)
+def evidence(study_instance_uid: str, instances: Iterable[Instance]) -> Dataset:
+    """Images by series, as Current Requested Procedure Evidence Sequence wants them (PS3.3 C.17.2)."""
+    return references(
+        study_instance_uid, ((i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid) for i in instances)
+    )
 
 
-def _references(study_instance_uid: str, references: Iterable[Predecessor]) -> Dataset:
+def references(study_instance_uid: str, referred: Iterable[Predecessor]) -> Dataset:
     """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
     by_series: dict[str, list[Dataset]] = {}
-    for sop_class_uid, sop_instance_uid, series_instance_uid in references:
+    for sop_class_uid, sop_instance_uid, series_instance_uid in referred:
         reference = Dataset()
         reference.ReferencedSOPClassUID = sop_class_uid
         reference.ReferencedSOPInstanceUID = sop_instance_uid

@@ -20,7 +20,7 @@ from node.report.source import Source
 from node.report.template import Template
 from node.settings import ReportSettings
 
-__all__ = ["MAKER", "Context", "describe_algorithm", "device_uid", "result_header", "wire_time"]
+__all__ = ["MAKER", "Context", "copy_body_part", "describe_algorithm", "device_uid", "result_header", "wire_time"]
 
 MAKER = "Wetread"
 
@@ -47,7 +47,13 @@ SERIES = {
     OutputKind.MEASUREMENT_SR: (9001, "AI RESULT (unverified)"),
     OutputKind.TEXT_SR: (9002, "AI REPORT (text, unverified)"),
     OutputKind.SEGMENTATION: (9003, "AI SEG"),
+    OutputKind.STUDY_SR: (9004, "AI RESULT OF STUDY (unverified)"),
     OutputKind.HEAT_MAP: (9005, "AI HEATMAP - NOT FOR DIAGNOSIS"),
+    OutputKind.KEY_OBJECTS: (9006, "AI KEY IMAGES (unverified)"),
+    OutputKind.PRESENTATION_STATE: (9007, "AI OUTLINES (unverified)"),
+    OutputKind.HEAT_MAP_FRAMES: (9008, "AI HEATMAP - NOT FOR DIAGNOSIS"),
+    OutputKind.PDF: (9009, "AI REPORT (PDF, unverified)"),
+    OutputKind.PARAMETRIC_MAP: (9010, "AI MAP - NOT FOR DIAGNOSIS"),
 }
 """Series Number and Series Description; far above what modalities use."""
 
@@ -106,6 +112,15 @@ def result_header(
     _add_equipment(ds, context)
     ds.ContributingEquipmentSequence = [_contribution(context.statement.algorithm, context.made_at)]
     return ds
+
+
+def copy_body_part(ds: Dataset, image: Dataset) -> None:
+    """Say of a result which part of the body its images show; Laterality is there and empty if they do not say it."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if keyword in image:
+            ds.add(image[keyword])
+    if "BodyPartExamined" not in ds and "Laterality" not in ds:
+        ds.Laterality = ""  # PS3.3 C.7.3.1: type 2C
 
 
 def device_uid(settings: ReportSettings) -> str:

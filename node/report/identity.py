@@ -17,7 +17,7 @@ from node import __version__
 from node.dicom.uid import derive_uid
 from node.domain.findings import Analysis
 from node.domain.statement import Statement
-from node.domain.study import Instance, Study
+from node.domain.study import Instance, Order, Study
 from node.domain.work import OutputKind
 from node.report.template import Template
 from node.settings import ReportSettings
@@ -48,12 +48,18 @@ class Identity:
 
 
 def identify(
-    analysis: Analysis, statement: Statement, template: Template, study: Study, settings: ReportSettings
+    analysis: Analysis,
+    statement: Statement,
+    template: Template,
+    study: Study,
+    settings: ReportSettings,
+    *,
+    order: Order | None = None,
 ) -> Identity:
     """Derive what the UIDs of a Report are made of.
 
-    The time of the statement does not count: the same analysis, stated again after a crash, gets
-    the same UIDs.
+    An `order` that did not come with the images counts, as they do. The time of the statement does not: the same
+    analysis, stated again after a crash, gets the same UIDs.
     """
     algorithm = analysis.algorithm
     content = (
@@ -68,6 +74,8 @@ def identify(
         _inputs(study.instances, analysis.source_uids),
         repr(settings),
         repr(replace(statement, made_at=NO_TIME)),
+        [(heat_map.sop_instance_uid, heat_map.frame_number) for heat_map in analysis.heat_maps],
+        *(() if order is None else (repr(order),)),
     )
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return Identity(study.study_instance_uid, study.generation, algorithm.name, algorithm.version, digest)
@@ -89,4 +97,4 @@ def array_digest(*arrays: npt.NDArray[np.generic]) -> str:
 
 def _inputs(instances: Iterable[Instance], source_uids: tuple[str, ...]) -> list[tuple[str, str]]:
     wanted = frozenset(source_uids)
-    return sorted((item.sop_instance_uid, item.sha256) for item in instances if item.sop_instance_uid in wanted)
+    return sorted((item.sop_instance_uid, item.digest) for item in instances if item.sop_instance_uid in wanted)

@@ -3,7 +3,7 @@
 import numpy as np
 from pydicom.dataset import Dataset
 
-from node.dicom.elements import numbers
+from node.dicom.frames import frames_of
 
 __all__ = ["opposite", "patient_orientation"]
 
@@ -12,15 +12,15 @@ TOWARDS = (("L", "R"), ("P", "A"), ("H", "F"))  # PS3.3 C.7.6.2.1.1: x grows to 
 LETTERS = frozenset("RLAPHF")
 
 
-def patient_orientation(ds: Dataset) -> tuple[str, str] | None:
-    """Patient side at the right edge and at the bottom edge of an image.
+def patient_orientation(ds: Dataset, frame_number: int | None = None) -> tuple[str, str] | None:
+    """Patient side at the right edge and at the bottom edge of an image, or of one frame, counted from 1.
 
     Returns
     -------
     Letters of Patient Orientation (PS3.3 C.7.6.1.1.1), from Image Orientation (Patient) if the
     header has one, else as written; None if neither says it.
     """
-    cosines = numbers(ds, "ImageOrientationPatient")
+    cosines = frames_of(ds)[(frame_number or 1) - 1].orientation
     if len(cosines) == 6:
         return _towards(cosines[:3]), _towards(cosines[3:])
     written = ds.get("PatientOrientation")

@@ -19,7 +19,7 @@ from node.domain.findings import HeatMap, Region
 from node.domain.volume import Heat
 from node.report.colours import SEE_THROUGH_BELOW, blend, colour_of
 
-__all__ = ["NOT_FOR_DIAGNOSIS", "Captions", "draw"]
+__all__ = ["NOT_FOR_DIAGNOSIS", "Captions", "Rgb", "draw"]
 
 NOT_FOR_DIAGNOSIS = "AI - not for diagnostic use / 非诊断用途"
 SMALLEST_PANEL_PX = 512

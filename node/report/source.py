@@ -7,8 +7,9 @@ from pydicom.dataset import Dataset
 
 from node.dicom.charset import normalise
 from node.dicom.elements import number, text
+from node.dicom.persons import differences, raw_identity
 from node.dicom.read import order_of, patient_of, read_dataset
-from node.domain.findings import Analysis, Region
+from node.domain.findings import Analysis, HeatMap, Region
 from node.domain.study import Instance, Order, Patient, Study
 from node.errors import ReportError
 
@@ -36,6 +37,7 @@ class Source:
     evidence: tuple[Instance, ...]
     instances: Mapping[str, Instance]
     _images: dict[str, Dataset] = field(default_factory=dict)
+    _same: set[tuple[object, ...]] = field(default_factory=set)
 
     def instance(self, sop_instance_uid: str) -> Instance:
         """The stored image; raises `ReportError` if it is none of this study's."""
@@ -57,8 +59,8 @@ class Source:
         self._check_same_patient(ds)
         return ds
 
-    def frame_number(self, region: Region) -> int | None:
-        """Frame of a region, None on an image of a single frame (PS3.3 10.3: only multi-frame images take one).
+    def frame_number(self, region: Region | HeatMap) -> int | None:
+        """Frame of a region or heat map, None on an image of one frame (PS3.3 10.3: only multi-frame ones take one).
 
         Raises
         ------
@@ -74,14 +76,16 @@ class Source:
         uid = text(ds, "SOPInstanceUID")
         if text(ds, "StudyInstanceUID") != self.study.study_instance_uid:
             raise ReportError(f"image {uid} carries another StudyInstanceUID than the study it is filed under")
-        patient_id = text(ds, "PatientID").strip()
-        if not self.patient.patient_id.isascii():
-            patient_id = patient_of(normalise(ds)).patient_id
-        if patient_id != self.patient.patient_id:
-            raise ReportError(f"image {uid} carries another PatientID than the first image of its study")
+        raw = raw_identity(ds)
+        if raw in self._same:
+            return
+        found = differences(self.patient, patient_of(normalise(ds)))
+        if found:
+            raise ReportError(f"image {uid} carries another {', '.join(found)} than the first image of its study")
+        self._same.add(raw)
 
 
-def open_source(analysis: Analysis, study: Study) -> Source:
+def open_source(analysis: Analysis, study: Study, order: Order | None = None) -> Source:
     """Read what results need of the study, and make sure that it is one patient's.
 
     The first image of every Series that was read is compared with the first of all; so is every
@@ -99,11 +103,14 @@ def open_source(analysis: Analysis, study: Study) -> Source:
     foreign = [uid for uid in analysis.source_uids if uid not in instances]
     if foreign:
         raise ReportError(f"the analysis read image {foreign[0]}, which is not part of {study.study_instance_uid}")
-    evidence = tuple(instances[uid] for uid in dict.fromkeys(analysis.source_uids)) or study.instances
+    shown = [region.sop_instance_uid for finding in analysis.findings for region in finding.regions]
+    shown += [heat_map.sop_instance_uid for heat_map in analysis.heat_maps]
+    named = dict.fromkeys((*analysis.source_uids, *(uid for uid in shown if uid in instances)))
+    evidence = tuple(instances[uid] for uid in named) or study.instances
     if not evidence:
         raise ReportError(f"study {study.study_instance_uid} holds no image to report on")
     header = normalise(read_dataset(evidence[0].path))
-    source = Source(study, header, patient_of(header), order_of(header), evidence, instances)
+    source = Source(study, header, patient_of(header), order or order_of(header), evidence, instances)
     for first_of_series in {item.series_instance_uid: item for item in reversed(evidence)}.values():
         source.image(first_of_series.sop_instance_uid)
     return source

@@ -4,7 +4,7 @@ Viewers read this one. The rules that keep them alive: every group has a closed 
 tracking UID is the first UID of its group, template meanings stay English.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -22,7 +22,7 @@ from node.report.content import Relation
 from node.report.document import Predecessor, document, observation_context, procedure_reported
 from node.report.header import Context, describe_algorithm
 
-__all__ = ["MOST_GROUPS", "measurement_report"]
+__all__ = ["MOST_GROUPS", "describe_finding", "image_library", "left_out", "measurement_report"]
 
 MOST_GROUPS = 50  # viewers read every group before they show one: 300 took 17 s
 ENGLISH = "en"
@@ -34,13 +34,25 @@ PIXELS = Code("{pixels}", "UCUM", "Pixels")  # PS3.16 TID 1602
 OUTSIDE_PX = 0.5  # an outline drawn through voxel centres' edges may stand this far outside
 
 
-def measurement_report(context: Context, predecessors: tuple[Predecessor, ...] = ()) -> Dataset | None:
+def left_out(context: Context) -> list[tuple[StatedFinding, Region]]:
+    """The outlines for which the measurement report has no room."""
+    return _outlined(context)[MOST_GROUPS:]
+
+
+def measurement_report(
+    context: Context, predecessors: tuple[Predecessor, ...] = (), further: Sequence[Dataset] = ()
+) -> Dataset | None:
     """Build object A.
+
+    Parameters
+    ----------
+    further
+        The Segmentations that hold the outlines for which there is no room.
 
     Returns
     -------
-    The document, None if no finding is outlined. Beyond 50 groups it says that it is partial; the
-    readable report holds everything.
+    The document, None if no finding is outlined. Beyond 50 groups it says that it is partial, how many outlines
+    are left out and where they are.
 
     Raises
     ------
@@ -48,24 +60,20 @@ def measurement_report(context: Context, predecessors: tuple[Predecessor, ...] =
         If a measurement is not finite, or an outline has fewer than three points, lies outside its
         image or on an image that is not part of the study.
     """
-    outlined = [
-        (finding, region, index)
-        for finding in context.statement.findings
-        for index, region in enumerate(finding.regions)
-    ]
+    outlined = _outlined(context)
     if not outlined:
         return None
-    kept = outlined[:MOST_GROUPS]
-    is_cut = len(kept) < len(outlined)
-    partial = f"First {len(kept)} of {len(outlined)} outlines; the text report holds all findings" if is_cut else ""
-    groups = [_group(context, finding, region, is_first=index == 0) for finding, region, index in kept]
+    kept, rest = outlined[:MOST_GROUPS], outlined[MOST_GROUPS:]
+    partial = f"{len(kept)} of {len(outlined)} outlines; the comment says where the others are" if rest else ""
+    groups = [_group(context, finding, region) for finding, region in kept]
     root = content.container(
         codes.DCM.ImagingMeasurementReport,
         [
             *observation_context(context, ENGLISH),
             procedure_reported(context),
-            _image_library(context, dict.fromkeys(region.sop_instance_uid for _, region, _ in kept)),
+            image_library(context, dict.fromkeys(region.sop_instance_uid for _, region in kept)),
             content.container(codes.DCM.ImagingMeasurements, groups),
+            *([content.text(codes.DCM.Comment, _where(rest, len(outlined), further))] if rest else []),
         ],
         relation=None,
         template="1500",
@@ -74,8 +82,32 @@ def measurement_report(context: Context, predecessors: tuple[Predecessor, ...] =
     return document(context, kind, root, sop_class_uid=sop_class_uid, predecessors=predecessors, partial=partial)
 
 
-def _group(context: Context, finding: StatedFinding, region: Region, *, is_first: bool) -> Dataset:
+def _outlined(context: Context) -> list[tuple[StatedFinding, Region]]:
+    return [(finding, region) for finding in context.statement.findings for region in finding.regions]
+
+
+def _where(rest: Sequence[tuple[StatedFinding, Region]], count: int, further: Sequence[Dataset]) -> str:
+    """How many outlines are left out, of which findings, and where they are."""
+    ids = list(dict.fromkeys(finding.finding_id for finding, _ in rest))
+    of = ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
+    said = f"{len(rest)} of {count} outlines are left out here, those of {len(ids)} findings ({of})."
+    if further:
+        uids = ", ".join(str(ds.SOPInstanceUID) for ds in further)
+        said += f" They are segments, under the same tracking identifiers, of the Segmentation {uids}."
+    else:
+        said += " They cannot be drawn as a Segmentation."
+    return f"{said} The readable report (Basic Text SR) lists every finding."
+
+
+def _group(context: Context, finding: StatedFinding, region: Region) -> Dataset:
     """TID 1410; numbers stand in the first group of a finding, further outlines share its tracking UID."""
+    items = describe_finding(context, finding, has_numbers=region is finding.regions[0])
+    items.append(_outline(context, finding, region))
+    return content.container(codes.DCM.MeasurementGroup, items, template="1410")
+
+
+def describe_finding(context: Context, finding: StatedFinding, *, has_numbers: bool = True) -> list[Dataset]:
+    """What a group of TID 1410 or 1501 says of a finding, but not where it is."""
     items = [
         content.text(codes.DCM.TrackingIdentifier, finding.finding_id, Relation.HAS_OBS_CONTEXT),
         content.uid_reference(codes.DCM.TrackingUniqueIdentifier, finding.tracking_uid, Relation.HAS_OBS_CONTEXT),
@@ -87,12 +119,11 @@ def _group(context: Context, finding: StatedFinding, region: Region, *, is_first
         items_of_site = [content.code(codes.SCT.Laterality, side, Relation.HAS_CONCEPT_MOD)] if side else []
         items.append(content.code(codes.SCT.FindingSite, finding.site, Relation.HAS_CONCEPT_MOD, items_of_site))
     items += _algorithm(context, finding)
-    if is_first:
+    if has_numbers:
         items += _measurements(context, finding)
         for question, answer in context.template.finding(_found(context, finding).kind).evaluations:
             items.append(content.code(question, answer, Relation.CONTAINS))
-    items.append(_outline(context, finding, region))
-    return content.container(codes.DCM.MeasurementGroup, items, template="1410")
+    return items
 
 
 def _found(context: Context, finding: StatedFinding) -> Finding:
@@ -148,8 +179,8 @@ def _outline(context: Context, finding: StatedFinding, region: Region) -> Datase
     return content.outline(codes.DCM.ImageRegion, region.points, selected)
 
 
-def _image_library(context: Context, sop_instance_uids: Iterable[str]) -> Dataset:
-    """TID 1600 with only the outlined images: one entry is nearly 4 kB."""
+def image_library(context: Context, sop_instance_uids: Iterable[str]) -> Dataset:
+    """TID 1600 with only the images that show something: one entry is nearly 4 kB."""
     entries = [
         content.image(
             codes.DCM.BestIllustrationOfFinding,

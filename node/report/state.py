@@ -5,11 +5,11 @@ from datetime import datetime
 
 from node.domain.algorithm import Algorithm, Basis
 from node.domain.findings import Analysis, Finding, Measurement, Status
-from node.domain.statement import StatedFinding, StatedMeasurement, Statement
+from node.domain.statement import Recommendation, StatedFinding, StatedMeasurement, Statement
 from node.errors import ReportError
 from node.report.concepts import LATERALITY, SUMMARY
 from node.report.identity import tracking_uid
-from node.report.template import Template
+from node.report.template import RecommendationTemplate, Template
 from node.report.words import WORDS, fill
 
 __all__ = ["state"]
@@ -72,7 +72,25 @@ def state(
         reason=reason,
         limits=tuple(template.limit(key, language) for key in analysis.not_looked_at),
         is_correction=is_correction,
+        recommendations=_recommendations(analysis, template, language),
     )
+
+
+def _recommendations(analysis: Analysis, template: Template, language: str) -> tuple[Recommendation, ...]:
+    """What fits an abnormal finding; a plain measurement and a study without findings get no advice."""
+    found = []
+    for row in template.recommendations:
+        ids = tuple(finding.finding_id for finding in analysis.findings if _fits(finding, row))
+        if ids:
+            found.append(Recommendation(row.text[language], row.source[language], ids))
+    return tuple(found)
+
+
+def _fits(finding: Finding, row: RecommendationTemplate) -> bool:
+    if not finding.is_abnormal or row.finding not in ("", finding.kind):
+        return False
+    values = [item.value for item in finding.measurements if item.quantity == row.quantity]
+    return not row.quantity or any(row.minimum <= value < row.below for value in values)
 
 
 def _finding(
@@ -99,6 +117,7 @@ def _finding(
         label=row.label[language],
         sentence=fill(row.sentence[language], said),
         is_abnormal=finding.is_abnormal,
+        is_critical=finding.is_abnormal and row.is_critical(certainty),
         site=row.site,
         laterality=LATERALITY.get(finding.laterality),
         measurements=tuple(_measurement(item, finding, template, language) for item in finding.measurements),

@@ -6,27 +6,42 @@ the start and not a report at night.
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from node.domain.codes import Code
-from node.domain.findings import Status
+from node.domain.findings import Certainty, Status, Tier
 from node.errors import TemplateError
 from node.report.concepts import LATERALITY, LONGEST_MEANING
 from node.report.template_table import Sentence, Table, Text, listed
 from node.report.words import placeholders
 
-__all__ = ["FindingTemplate", "MeasurementTemplate", "SegmentTemplate", "Template", "load_templates"]
+__all__ = [
+    "FindingTemplate",
+    "MeasurementTemplate",
+    "RecommendationTemplate",
+    "SegmentTemplate",
+    "Template",
+    "load_templates",
+]
 
 OF_FINDING = frozenset({"id", "laterality", "score", "certainty"})
+ALWAYS = "always"
+CRITICAL_FROM = {ALWAYS: frozenset(Tier), "high": frozenset({Tier.HIGH}), "medium": frozenset({Tier.HIGH, Tier.MEDIUM})}
+"""From which tier of certainty on a kind of Finding is critical; ``always`` needs no certainty."""
 OF_CONCLUSION = frozenset({"count", "sentences", "reason"})
 
 
 @dataclass(frozen=True, slots=True)
 class FindingTemplate:
-    """What a kind of Finding is called; `evaluations` are coded questions with their answers."""
+    """What a kind of Finding is called; `evaluations` are coded questions with their answers.
+
+    `critical` says when somebody must be told at once: ``always``, ``high`` or ``medium`` (from that tier of certainty
+    on), or "" for never.
+    """
 
     concept: Code
     category: Code
@@ -34,6 +49,13 @@ class FindingTemplate:
     sentence: Sentence
     site: Code | None = None
     evaluations: tuple[tuple[Code, Code], ...] = ()
+    critical: str = ""
+
+    def is_critical(self, certainty: Certainty | None) -> bool:
+        """True if somebody must be told at once of a Finding that is this certain."""
+        if not self.critical or self.critical == ALWAYS:
+            return bool(self.critical)
+        return certainty is not None and certainty.tier in CRITICAL_FROM[self.critical]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,22 @@ class SegmentTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class RecommendationTemplate:
+    """What a guideline advises, and when.
+
+    For an abnormal finding of the kind `finding` ("" for any) whose `quantity`, if one is named, is at least
+    `minimum` and below `below`; `source` names the guideline.
+    """
+
+    text: Text
+    source: Text
+    finding: str = ""
+    quantity: str = ""
+    minimum: float = -math.inf
+    below: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """One report template; `revision` is the SHA-256 of its file."""
 
@@ -74,6 +112,7 @@ class Template:
     laterality: Mapping[str, Text]
     phrases: tuple[Text, ...] = ()
     score: Code | None = None
+    recommendations: tuple[RecommendationTemplate, ...] = ()
 
     def limit(self, key: str, language: str) -> str:
         """What the algorithm does not look at, in words.
@@ -156,9 +195,11 @@ def _load(path: Path) -> Template:
         laterality=root.texts("laterality"),
         phrases=tuple(_phrase(table) for table in root.items("phrases")),
         score=root.optional_code("score"),
+        recommendations=tuple(_recommendation(table) for table in root.items("recommendations")),
     )
     root.end()
     _check_laterality(template)
+    _check_recommendations(template)
     return template
 
 
@@ -170,7 +211,10 @@ def _finding(table: Table, quantities: frozenset[str]) -> FindingTemplate:
         label=table.text("label"),
         sentence=table.sentence("sentence", OF_FINDING | quantities),
         evaluations=tuple((item.code("question"), item.code("answer")) for item in table.items("evaluations")),
+        critical=table.name("critical"),
     )
+    if found.critical not in ("", *CRITICAL_FROM):
+        raise table.error("critical", f"must be one of {listed(CRITICAL_FROM)}, found {found.critical!r}")
     table.end()
     return found
 
@@ -206,10 +250,33 @@ def _phrase(table: Table) -> Text:
     return phrase
 
 
+def _recommendation(table: Table) -> RecommendationTemplate:
+    found = RecommendationTemplate(
+        text=table.text("text"),
+        source=table.text("source"),
+        finding=table.name("finding"),
+        quantity=table.name("quantity"),
+        minimum=table.limit("minimum", -math.inf),
+        below=table.limit("below", math.inf),
+    )
+    if not found.quantity and not (math.isinf(found.minimum) and math.isinf(found.below)):
+        raise table.error("quantity", "is missing: minimum and below are limits of a quantity")
+    table.end()
+    return found
+
+
 def _conclusions(table: Table) -> Mapping[Status, Sentence]:
     found = {status: table.sentence(status.value, OF_CONCLUSION) for status in Status}
     table.end()
     return found
+
+
+def _check_recommendations(template: Template) -> None:
+    for row in template.recommendations:
+        if row.finding:
+            template.finding(row.finding)
+        if row.quantity:
+            template.measurement(row.quantity)
 
 
 def _check_laterality(template: Template) -> None:

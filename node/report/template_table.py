@@ -75,6 +75,20 @@ class Table:
             raise self.error(key, f"must be a whole number from {low} to {high}, found {found!r}")
         return found
 
+    def name(self, key: str) -> str:
+        """A key of another table, "" if it is not there."""
+        found = self.content.pop(key, "")
+        if not isinstance(found, str):
+            raise self.error(key, f"must be a text, found {found!r}")
+        return found
+
+    def limit(self, key: str, default: float) -> float:
+        """A number, `default` if it is not there."""
+        found = self.content.pop(key, default)
+        if type(found) not in (int, float):
+            raise self.error(key, f"must be a number, found {found!r}")
+        return float(found)
+
     def text(self, key: str) -> Text:
         """A text in every language, without placeholders."""
         parts = self.sentence(key, frozenset())

@@ -38,6 +38,7 @@ def text_report(context: Context, predecessors: tuple[Predecessor, ...] = ()) ->
             ),
             _impressions(context, words),
             *_findings(context, words),
+            *_recommendations(context, words),
             _procedure(context, words),
         ],
         relation=None,
@@ -83,6 +84,17 @@ def _finding(context: Context, finding: StatedFinding, words: Words) -> Dataset:
         for region in finding.regions[:MOST_IMAGES]
     ]
     return content.text(_named(codes.DCM.Finding, words), line, items=links)
+
+
+def _recommendations(context: Context, words: Words) -> list[Dataset]:
+    """Each with the guideline it comes from: advice without a source is nobody's."""
+    lines = [
+        f"{advice.text}{words.opening}{words.source}{words.colon}{advice.source}{words.clause}"
+        f"{', '.join(advice.finding_ids)}{words.closing}"
+        for advice in context.statement.recommendations
+    ]
+    items = [content.text(_named(codes.DCM.Recommendation, words), line) for line in lines]
+    return [content.container(_named(codes.DCM.Recommendations, words), items)] if items else []
 
 
 def _procedure(context: Context, words: Words) -> Dataset:

@@ -65,6 +65,7 @@ class Words:
     reported_at: str
     images_read: str
     method: str
+    source: str
     score: str
     not_a_probability: str
     threshold: str
@@ -72,6 +73,7 @@ class Words:
     original: str
     overlay: str
     correction: str
+    unverified: str
     gap: str
     clause: str
     colon: str
@@ -95,6 +97,7 @@ WORDS: Mapping[str, Words] = {
         reported_at="reported at",
         images_read="images read",
         method="method",
+        source="source",
         score="score",
         not_a_probability="not a probability",
         threshold="threshold",
@@ -102,6 +105,7 @@ WORDS: Mapping[str, Words] = {
         original="Original",
         overlay="AI overlay",
         correction="This report replaces an earlier one: more images of this study have come in since.",
+        unverified="unverified",
         gap=" ",
         clause="; ",
         colon=": ",
@@ -122,6 +126,8 @@ WORDS: Mapping[str, Words] = {
             "121073": "印象",
             "121070": "影像所见",
             "121071": "所见",
+            "121074": "建议",
+            "121075": "建议",
             "121064": "检查与方法",
             "121065": "说明",
         },
@@ -136,6 +142,7 @@ WORDS: Mapping[str, Words] = {
         reported_at="报告时间",
         images_read="分析图像数",
         method="测量方法",
+        source="依据",
         score="评分",
         not_a_probability="非概率",
         threshold="阈值",
@@ -143,6 +150,7 @@ WORDS: Mapping[str, Words] = {
         original="原图",
         overlay="AI 叠加图",
         correction="本报告替代先前报告：此后又收到该检查的其他图像。",
+        unverified="未经审核",
         gap="",
         clause="；",
         colon="：",

@@ -7,7 +7,7 @@ from node.api import Terms
 from node.domain.study import HeaderValue, Series
 from node.settings import Condition
 
-__all__ = ["why_not", "why_not_terms"]
+__all__ = ["expected", "why_not", "why_not_terms"]
 
 Header = Mapping[str, HeaderValue]
 
@@ -31,6 +31,13 @@ def why_not(condition: Condition, header: Header) -> str:
     if any(_meets(condition, value) for value in values):
         return ""
     return f"{keyword} is not {_expected(condition)}"
+
+
+def expected(condition: Condition) -> str:
+    """What a condition asks for, in words."""
+    if condition.is_present is not None:
+        return f"{condition.keyword} is {'present' if condition.is_present else 'missing'}"
+    return f"{condition.keyword} is {_expected(condition)}"
 
 
 def _meets(condition: Condition, value: str | int | float) -> bool:
@@ -72,8 +79,8 @@ def why_not_terms(terms: Terms, series: Series) -> str:
     """Why a handler itself does not take a Series, in words; "" if it does."""
     if series.modality not in terms.modalities:
         return f"modality {series.modality or '(none)'} is not {' or '.join(terms.modalities)}"
-    if len(series.instances) < terms.min_instances:
-        return f"{len(series.instances)} images are fewer than {terms.min_instances}"
+    if series.image_count < terms.min_instances:
+        return f"{series.image_count} images are fewer than {terms.min_instances}"
     classes = {instance.sop_class_uid for instance in series.instances}
     if terms.sop_class_uids and not classes & set(terms.sop_class_uids):
         return "its SOP Class is not one the handler reads"

@@ -7,29 +7,26 @@ with a UID stays.
 
 import hashlib
 import os
-import shutil
 import uuid
 from pathlib import Path
 
-from node.dicom.part10 import dataset_offset
 from node.domain.study import Instance
 from node.errors import StoreError
 from node.paths import sync_folder
+from node.store.digest import is_same_dataset
+from node.store.volume import sync_file, sync_names
+
+FOLDER_LENGTH = len("instances/00")
 
 __all__ = [
-    "dataset_digest",
     "file_digest",
-    "free_megabytes",
-    "keep_instance",
+    "link_instance",
     "make_instance_folders",
     "name_of",
     "quarantine_file",
-    "sweep_incoming",
-    "sync_file",
+    "replace_instance",
     "verify_instance",
 ]
-
-BLOCK_BYTES = 1 << 20
 
 
 def name_of(sop_instance_uid: str) -> str:
@@ -38,57 +35,48 @@ def name_of(sop_instance_uid: str) -> str:
     return f"instances/{digest[:2]}/{digest}.dcm"
 
 
-def dataset_digest(path: Path) -> tuple[str, int]:
-    """SHA-256 of the encoded dataset of a Part 10 file, and its size: what came over the wire, no file header.
-
-    Raises
-    ------
-    UnreadableInstanceError
-        If the file has no Part 10 header.
-    """
-    digest = hashlib.sha256()
-    size_bytes = 0
-    with path.open("rb") as file:
-        file.seek(dataset_offset(file))
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-            size_bytes += len(block)
-    return digest.hexdigest(), size_bytes
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a whole file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_file(path: Path) -> None:
-    """Make the bytes of a file durable.
+def link_instance(root: Path, incoming: Path, sop_instance_uid: str, *, durably: bool = True) -> str:
+    """Give a durable incoming object its place as well, unless the place is taken; its path relative to `root`.
 
-    Raises
-    ------
-    OSError
-        If the disk refuses; the caller must not acknowledge.
-    """
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def keep_instance(root: Path, incoming: Path, sop_instance_uid: str) -> str:
-    """Link a durable incoming object to its place, durably; give its path relative to `root`.
-
-    Call it inside the write transaction that commits the row and has seen that there is none: a file
-    that is in the place already was then never acknowledged (a crash came between link and row), and
-    makes way.
+    A file in its place is nothing yet: what counts is its row. So this needs no lock, and whoever commits the row
+    calls `replace_instance` when the file in the place was not this one.
     """
     name = name_of(sop_instance_uid)
-    target = root / name
     try:
-        os.link(incoming, target)
+        os.link(incoming, f"{root}/{name}")
     except FileExistsError:
-        incoming.replace(target)
-    sync_folder(target.parent)
+        return name
+    if durably:
+        sync_names(root, root / name[:FOLDER_LENGTH])
     return name
+
+
+def replace_instance(root: Path, incoming: Path, name: str, *, durably: bool = True) -> None:
+    """Put an incoming object in its place if another file is there, one that was never acknowledged.
+
+    Call it in the write transaction that has seen that the object has no row: then a crash came between the other
+    file and its row, or its sender is another Association that will find this row.
+    """
+    target = root / name
+    if not _is_same_file(target, incoming):
+        temporary = incoming.with_suffix(".link")
+        os.link(incoming, temporary)
+        temporary.replace(target)
+        if durably:
+            sync_names(root, target.parent)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116  once for every object received
+    except FileNotFoundError:
+        return False
 
 
 def make_instance_folders(root: Path) -> None:
@@ -104,24 +92,10 @@ def quarantine_file(root: Path, incoming: Path) -> tuple[str, str]:
     """Move an object that cannot be taken aside, durably; give its number and relative path."""
     number = uuid.uuid4().hex
     name = f"quarantine/{number}.dcm"
-    sync_file(incoming)
+    sync_file(root, incoming)
     incoming.replace(root / name)
-    sync_folder(root / "quarantine")
+    sync_names(root, root / "quarantine")
     return number, name
-
-
-def sweep_incoming(root: Path) -> int:
-    """Remove what an interrupted receive left behind; none of it was acknowledged."""
-    count = 0
-    for path in (root / "incoming").iterdir():
-        path.unlink(missing_ok=True)
-        count += 1
-    return count
-
-
-def free_megabytes(root: Path) -> int:
-    """Free space on the store's volume, in MB."""
-    return shutil.disk_usage(root).free // 1_000_000
 
 
 def verify_instance(instance: Instance) -> None:
@@ -133,11 +107,8 @@ def verify_instance(instance: Instance) -> None:
         If the file is gone or its bytes are not the ones that were acknowledged.
     """
     try:
-        sha256, _ = dataset_digest(instance.path)
+        is_same = is_same_dataset(instance.path, instance.digest)
     except OSError as error:
         raise StoreError(f"the file of SOP Instance {instance.sop_instance_uid} is gone: {error.strerror}") from error
-    if sha256 != instance.sha256:
-        raise StoreError(
-            f"the file of SOP Instance {instance.sop_instance_uid} was changed: "
-            f"expected sha256 {instance.sha256}, found {sha256}"
-        )
+    if not is_same:
+        raise StoreError(f"the file of SOP Instance {instance.sop_instance_uid} was changed after it was acknowledged")

@@ -11,7 +11,9 @@ from node.store.work import Delivery, output_of
 
 __all__ = [
     "Batch",
+    "audit_step",
     "blocked_until",
+    "delivery_of",
     "mark_accepted",
     "mark_dead",
     "mark_postponed",
@@ -33,7 +35,8 @@ def _select() -> "sa.Select[tuple[object, ...]]":
     return sa.select(DELIVERIES, OUTPUTS).join(OUTPUTS, OUTPUTS.c.output_id == DELIVERIES.c.output_id)
 
 
-def _delivery(store: Store, row: "sa.Row[tuple[object, ...]]") -> Delivery:
+def delivery_of(store: Store, row: "sa.Row[tuple[object, ...]]") -> Delivery:
+    """A Delivery from its row and that of its output."""
     values = row._mapping
     return Delivery(
         delivery_id=values["delivery_id"],
@@ -44,6 +47,7 @@ def _delivery(store: Store, row: "sa.Row[tuple[object, ...]]") -> Delivery:
         sequence=values["sequence"],
         attempts=values["attempts"],
         queued_at=values["queued_at"],
+        rounds=values["rounds"],
     )
 
 
@@ -59,7 +63,7 @@ def pending_deliveries(store: Store, assignment_id: str, destination: str) -> li
         .order_by(DELIVERIES.c.sequence)
     )
     with store.reading() as connection:
-        return [_delivery(store, row) for row in connection.execute(query).all()]
+        return [delivery_of(store, row) for row in connection.execute(query).all()]
 
 
 def open_batches(store: Store) -> list[Batch]:
@@ -103,14 +107,30 @@ def blocked_until(store: Store, item: Delivery) -> float | None:
     return None if at is None else float(at)
 
 
-def mark_accepted(store: Store, item: Delivery, answer: str) -> None:
-    """Note a destination's word that it took an output."""
-    _finish(store, item, DeliveryState.ACCEPTED, {"answer": answer, "accepted_at": store.clock(), "error": ""})
+def mark_accepted(
+    store: Store, item: Delivery, answer: str, *, verified_by: str = "", is_checked: bool = False, note: str = ""
+) -> None:
+    """Note a destination's word that it took an output.
+
+    Parameters
+    ----------
+    verified_by
+        What says that it has it for good already, such as ``answer``; "" if nothing does.
+    is_checked
+        It will be asked whether it has it for good, from now on.
+    note
+        Else: why it will not.
+    """
+    now = store.clock()
+    values: dict[str, str | float] = {"answer": answer, "accepted_at": now, "error": "", "note": note}
+    values |= {"check_at": now, "check_step": "ask"} if is_checked else {}
+    values |= {"verified_at": now, "verified_by": verified_by} if verified_by else {}
+    _finish(store, item, DeliveryState.VERIFIED if verified_by else DeliveryState.ACCEPTED, values)
 
 
 def mark_dead(store: Store, item: Delivery, error: str) -> None:
     """Give up on a delivery: a dead letter with the reason a person can see."""
-    _finish(store, item, DeliveryState.DEAD_LETTER, {"error": error})
+    _finish(store, item, DeliveryState.DEAD_LETTER, {"error": error, "next_attempt_at": store.clock()})
 
 
 def _finish(store: Store, item: Delivery, state: DeliveryState, values: dict[str, str | float]) -> None:
@@ -121,10 +141,19 @@ def _finish(store: Store, item: Delivery, state: DeliveryState, values: dict[str
             .values(state=str(state), attempts=DELIVERIES.c.attempts + 1, **values)
         )
         if changed.rowcount:
+            step = audit_step(item.destination, item.rounds)
             details: dict[str, str | int | float] = {"destination": item.destination, "kind": str(item.output.kind)}
             details |= {key: value for key, value in values.items() if key in ("answer", "error") and value}
-            action = "output accepted" if state is DeliveryState.ACCEPTED else "output became a dead letter"
-            store.audit(connection, action, item.output.output_id, step=item.destination, details=details)
+            action = "output became a dead letter" if state is DeliveryState.DEAD_LETTER else "output accepted"
+            store.audit(connection, action, item.output.output_id, step=step, details=details)
+            if state is DeliveryState.VERIFIED:
+                details = {"destination": item.destination, "by": str(values["verified_by"])}
+                store.audit(connection, "output verified", item.output.output_id, step=step, details=details)
+
+
+def audit_step(destination: str, rounds: int) -> str:
+    """What tells the records of an output apart: its destination, and how often a person has sent it again."""
+    return f"{destination}, again {rounds}" if rounds else destination
 
 
 def mark_postponed(store: Store, item: Delivery, error: str, *, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Rows of studies as they become whole: freezing, and what routing said."""
+"""Rows of frozen studies: what each generation holds, what routing said, and which wait for a required Series."""
 
 import json
 from collections.abc import Sequence
@@ -14,14 +14,22 @@ from node.store.intake import instance_row
 from node.store.schema import ASSIGNMENTS, GENERATIONS, INSTANCES, STUDIES
 
 __all__ = [
+    "Frozen",
     "Try",
+    "Unfinished",
     "add_assignments",
-    "freeze_whole",
+    "end_waits",
+    "frozen",
+    "hold",
     "instances_of",
+    "is_let_go",
+    "keep_held",
     "mark_generation_failed",
     "patient_count",
     "unfinished_generations",
 ]
+
+CLOCK_SET_BACK_S = 60.0  # an image that is further ahead came before the clock was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,55 +41,47 @@ class Try:
     reason: str
 
 
-def freeze_whole(store: Store, *, quiet_s: float, after_release_s: float) -> list[tuple[str, int]]:
-    """Freeze every open study that went quiet or whose senders have gone; each makes a new generation.
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What routing must know of a generation.
 
-    A study whose last image lies in the future is due too: the clock was set back, and it would wait for
-    that time to come again.
-
-    Returns
-    -------
-    (Study Instance UID, generation) of each.
+    `may_wait` is False once it has waited, `waited_s` from its last image on, or a person calls it whole.
     """
-    now = store.clock()
-    is_quiet = STUDIES.c.last_instance_at <= now - quiet_s
-    is_released = STUDIES.c.released_at <= now - after_release_s
-    is_ahead = STUDIES.c.last_instance_at > now + quiet_s
-    due = sa.select(STUDIES.c.study_uid).where(STUDIES.c.is_open, sa.or_(is_quiet, is_released, is_ahead))
+
+    signal: str
+    last_instance_at: float
+    may_wait: bool
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A frozen generation that was not routed yet, and how often it was put off to wait for a Series."""
+
+    study_uid: str
+    generation: int
+    waits: int = 0
+
+
+def frozen(store: Store, study_uid: str, generation: int) -> Frozen:
+    """How a generation was settled.
+
+    Raises
+    ------
+    StoreError
+        If there is no such generation.
+    """
     with store.reading() as connection:
-        if connection.execute(due.limit(1)).first() is None:
-            return []
-    with store.writing() as connection:
-        rows = connection.execute(sa.select(STUDIES).where(STUDIES.c.study_uid.in_(due))).all()
-        return [
-            _freeze(store, connection, row, "release" if row.released_at is not None else "quiet", now) for row in rows
-        ]
+        row = connection.execute(sa.select(GENERATIONS).where(_is(study_uid, generation))).first()
+    if row is None:
+        raise StoreError(f"study {study_uid} has no generation {generation}")
+    may_wait = row.wait_until is None and row.signal != "forced"
+    waited_s = 0.0 if row.wait_until is None else round(row.wait_until - row.last_instance_at, 3)
+    return Frozen(row.signal, row.last_instance_at, may_wait, waited_s)
 
 
-def _freeze(
-    store: Store, connection: sa.Connection, row: "sa.Row[tuple[object, ...]]", signal: str, now: float
-) -> tuple[str, int]:
-    study_uid, generation = str(row.study_uid), int(row.generation) + 1
-    mine = INSTANCES.c.study_uid == study_uid
-    connection.execute(sa.update(INSTANCES).where(mine, INSTANCES.c.generation.is_(None)).values(generation=generation))
-    count = connection.execute(sa.select(sa.func.count()).select_from(INSTANCES).where(mine)).scalar_one()
-    connection.execute(
-        sa.update(STUDIES).where(STUDIES.c.study_uid == study_uid).values(is_open=False, generation=generation)
-    )
-    connection.execute(
-        sa.insert(GENERATIONS).values(
-            study_uid=study_uid,
-            generation=generation,
-            frozen_at=now,
-            last_instance_at=row.last_instance_at,
-            signal=signal,
-            instance_count=count,
-            state="frozen",
-        )
-    )
-    details: dict[str, str | int | float] = {"generation": generation, "signal": signal, "instances": count}
-    store.audit(connection, "study frozen", study_uid, step=f"generation {generation}", details=details)
-    return study_uid, generation
+def _is(study_uid: str, generation: int) -> "sa.ColumnElement[bool]":
+    return sa.and_(GENERATIONS.c.study_uid == study_uid, GENERATIONS.c.generation == generation)
 
 
 def instances_of(store: Store, study_uid: str, generation: int) -> list[Instance]:
@@ -128,12 +128,8 @@ def add_assignments(
     with store.writing() as connection:
         changed = connection.execute(
             sa.update(GENERATIONS)
-            .where(
-                GENERATIONS.c.study_uid == study_uid,
-                GENERATIONS.c.generation == generation,
-                GENERATIONS.c.state == "frozen",
-            )
-            .values(state=state, reason=reason, tries=json.dumps([asdict(item) for item in tries], ensure_ascii=False))
+            .where(_is(study_uid, generation), GENERATIONS.c.state == "frozen")
+            .values(state=state, reason=reason, tries=_tries(tries))
         )
         if not changed.rowcount:
             return
@@ -164,11 +160,7 @@ def mark_generation_failed(store: Store, study_uid: str, generation: int, reason
     with store.writing() as connection:
         changed = connection.execute(
             sa.update(GENERATIONS)
-            .where(
-                GENERATIONS.c.study_uid == study_uid,
-                GENERATIONS.c.generation == generation,
-                GENERATIONS.c.state == "frozen",
-            )
+            .where(_is(study_uid, generation), GENERATIONS.c.state == "frozen")
             .values(state="failed", reason=reason)
         )
         if changed.rowcount:
@@ -177,10 +169,75 @@ def mark_generation_failed(store: Store, study_uid: str, generation: int, reason
             )
 
 
-def unfinished_generations(store: Store) -> list[tuple[str, int]]:
+def hold(
+    store: Store, study_uid: str, generation: int, tries: Sequence[Try], *, reason: str, wait_until: float
+) -> None:
+    """Put a generation off until more images come or the time is over; `reason` says what it waits for.
+
+    If a later generation is there already, that one holds what came, and this one has ended.
+    """
+    with store.writing() as connection:
+        newer = sa.select(GENERATIONS.c.generation).where(
+            GENERATIONS.c.study_uid == study_uid, GENERATIONS.c.generation > generation
+        )
+        is_last = connection.execute(newer).first() is None
+        state = "waiting" if is_last else "superseded"
+        changed = connection.execute(
+            sa.update(GENERATIONS)
+            .where(_is(study_uid, generation), GENERATIONS.c.state == "frozen")
+            .values(state=state, reason=reason, tries=_tries(tries), wait_until=wait_until)
+        )
+        if changed.rowcount:
+            details: dict[str, str | int | float] = {"generation": generation, "reason": reason}
+            store.audit(connection, f"study {state}", study_uid, step=f"generation {generation}", details=details)
+
+
+def is_let_go(store: Store, study_uid: str) -> bool:
+    """True if a person said that no hold keeps a study from being read."""
+    with store.reading() as connection:
+        query = sa.select(STUDIES.c.let_go_at).where(STUDIES.c.study_uid == study_uid)
+        return connection.execute(query).scalar() is not None
+
+
+def keep_held(store: Store, study_uid: str, generation: int, reason: str) -> None:
+    """Leave a generation unread until a person releases it; doing it again changes nothing."""
+    with store.writing() as connection:
+        changed = connection.execute(
+            sa.update(GENERATIONS)
+            .where(_is(study_uid, generation), GENERATIONS.c.state == "frozen")
+            .values(state="held", reason=reason)
+        )
+        if changed.rowcount:
+            details: dict[str, str | int | float] = {"generation": generation, "reason": reason}
+            store.audit(connection, "study held", study_uid, step=f"generation {generation}", details=details)
+
+
+def end_waits(store: Store) -> list[tuple[str, int]]:
+    """Take up the generations that have waited long enough; (Study Instance UID, generation) of each.
+
+    Long enough is also when the clock was set back to before their last image.
+    """
+    now = store.clock()
+    is_over = sa.or_(GENERATIONS.c.wait_until <= now, GENERATIONS.c.last_instance_at > now + CLOCK_SET_BACK_S)
+    due = sa.select(GENERATIONS.c.study_uid, GENERATIONS.c.generation).where(GENERATIONS.c.state == "waiting", is_over)
+    with store.reading() as connection:
+        if connection.execute(due.limit(1)).first() is None:
+            return []
+    with store.writing() as connection:
+        found = [(row.study_uid, row.generation) for row in connection.execute(due)]
+        for study_uid, generation in found:
+            connection.execute(
+                sa.update(GENERATIONS).where(_is(study_uid, generation)).values(state="frozen", reason="")
+            )
+    return found
+
+
+def unfinished_generations(store: Store) -> list[Unfinished]:
     """Generations that are frozen but not yet routed: the sweep hands them to the engine again."""
     with store.reading() as connection:
-        rows = connection.execute(
-            sa.select(GENERATIONS.c.study_uid, GENERATIONS.c.generation).where(GENERATIONS.c.state == "frozen")
-        ).all()
-    return [(row.study_uid, row.generation) for row in rows]
+        rows = connection.execute(sa.select(GENERATIONS).where(GENERATIONS.c.state == "frozen")).all()
+    return [Unfinished(row.study_uid, row.generation, int(row.wait_until is not None)) for row in rows]
+
+
+def _tries(tries: Sequence[Try]) -> str:
+    return json.dumps([asdict(item) for item in tries], ensure_ascii=False)

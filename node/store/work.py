@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from node.domain.work import Assignment, Output, OutputKind, Priority
 from node.errors import StoreError
 from node.store.database import Store
-from node.store.schema import ASSIGNMENTS, DELIVERIES, OUTPUTS
+from node.store.schema import ASSIGNMENTS, DELIVERIES, OUTPUTS, REMOVALS
 
 __all__ = [
     "Delivery",
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One output for one destination."""
+    """One output for one destination; `rounds` is how often a person has sent it again."""
 
     delivery_id: str
     output: Output
@@ -39,6 +39,7 @@ class Delivery:
     sequence: int
     attempts: int
     queued_at: float
+    rounds: int = 0
 
 
 def assignment(store: Store, assignment_id: str) -> Assignment:
@@ -107,7 +108,7 @@ def mark_analysed(store: Store, item: Assignment, *, status: str, reason: str, f
         at = connection.execute(
             sa.select(ASSIGNMENTS.c.analysed_at).where(ASSIGNMENTS.c.assignment_id == item.assignment_id)
         ).scalar_one()
-    return float(at)
+    return now if at is None else float(at)  # None: discarded meanwhile, nobody will ask for the time
 
 
 def mark_assignment_failed(store: Store, item: Assignment, reason: str, *, workflow: str) -> None:
@@ -236,7 +237,13 @@ def output_of(store: Store, row: "sa.Row[tuple[object, ...]]") -> Output:
 
 
 def corrected_outputs(store: Store, item: Assignment) -> list[Output]:
-    """What the same handler last reported of an earlier generation of this study; a new report corrects it."""
+    """What the same handler last reported of an earlier generation of this study; a new report corrects it.
+
+    None if what that generation held was removed since: a report on a part of the images takes nothing back.
+    """
+    is_there = ~sa.exists().where(
+        REMOVALS.c.study_uid == ASSIGNMENTS.c.study_uid, REMOVALS.c.generation >= ASSIGNMENTS.c.generation
+    )
     with store.reading() as connection:
         row = connection.execute(
             sa.select(ASSIGNMENTS.c.assignment_id)
@@ -245,6 +252,7 @@ def corrected_outputs(store: Store, item: Assignment) -> list[Output]:
                 ASSIGNMENTS.c.handler == item.handler,
                 ASSIGNMENTS.c.generation < item.generation,
                 ASSIGNMENTS.c.state == "reported",
+                is_there,
             )
             .order_by(ASSIGNMENTS.c.generation.desc())
         ).first()

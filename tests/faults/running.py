@@ -12,12 +12,12 @@ from node.demo.pacs import DemoPacs, open_pacs
 from node.demo.ris import DemoRis
 from node.demo.run import demo_site
 from node.errors import DeliveryError, WetreadError
-from node.process import is_alive, read_ready, without_settings
+from node.process import is_alive, read_ready, roles, without_settings
 from node.send import Sent, send_files
 from node.settings import Settings, load_settings
 from node.store.database import Store, open_store
 from node.supervisor import running_pid, start_detached, stop_running
-from tests.invariants import check_invariants, unfinished
+from tests.invariants import check_invariants, digests_of, unfinished
 
 __all__ = ["RunningNode", "running_node", "wait_until"]
 
@@ -42,6 +42,7 @@ class RunningNode:
     pacs: DemoPacs
     ris: DemoRis
     acknowledged: list[Path] = field(default_factory=list)
+    canaries: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Start it, however it ended before."""
@@ -49,8 +50,11 @@ class RunningNode:
         start_detached(self.site, self.settings, environment=without_settings(os.environ))
 
     def processes(self) -> dict[str, int]:
-        """Process ids by role: supervisor, receiver, worker, and the children that read images."""
-        found = {role: read_ready(self.store.root / "run", role).get("pid", 0) for role in ("receiver", "worker")}
+        """Process ids by role: supervisor, receivers, worker, and the children that read images."""
+        found = {
+            role: read_ready(self.store.root / "run", role).get("pid", 0)
+            for role in roles(self.settings.dicom.processes)
+        }
         found["supervisor"] = running_pid(self.settings) or 0
         if found["worker"]:
             for task in Path(f"/proc/{found['worker']}/task").glob("*/children"):
@@ -95,7 +99,9 @@ class RunningNode:
         stop_running(self.settings)
         left = self.processes()
         assert not left, f"still running: {left}\n{self.log()}"
-        check_invariants(self.store, self.acknowledged, self.pacs, self.ris.receipts())
+        check_invariants(
+            self.store, digests_of(self.acknowledged), self.pacs, self.ris.receipts(), canaries=self.canaries
+        )
 
     def log(self) -> str:
         """The end of its log."""
@@ -104,12 +110,15 @@ class RunningNode:
 
 
 @contextmanager
-def running_node(folder: Path, *, change: Callable[[str], str] = str) -> Iterator[RunningNode]:
-    """Start all three; `change` edits the text of the site's ``config.toml`` first."""
+def running_node(
+    folder: Path, *, change: Callable[[str], str] = str, prepare: Callable[[Path], None] = lambda _site: None
+) -> Iterator[RunningNode]:
+    """Start all three; `change` edits the text of the site's ``config.toml`` first, `prepare` the site's folder."""
     with open_pacs(folder / "pacs") as pacs, DemoRis(folder / "ris") as ris:
         site = demo_site(folder / "site", pacs_port=pacs.port, pacs_ae=pacs.ae_title, ris_port=ris.port)
         config = site / "config.toml"
         config.write_text(change(config.read_text(encoding="utf-8")), encoding="utf-8")
+        prepare(site)
         settings = load_settings(config, {})
         node = RunningNode(site, settings, open_store(settings.store.path), pacs, ris)
         node.start()

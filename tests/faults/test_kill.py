@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from node.demo.samples import make_samples
 from node.store.schema import ASSIGNMENTS
+from tests.faults.killing import kill_at_random
 from tests.faults.running import running_node
 
 KILLS = 10
@@ -24,20 +25,11 @@ def test_ten_kills_of_any_process_lose_nothing_and_send_nothing_twice(tmp_path: 
         pytest.skip("; ".join(missing))
     files = [path for sample in samples for path in sample.files]
     chance = random.Random(20261122)  # noqa: S311  which process is killed when, the same on every run
-    killed: list[str] = []
     with running_node(tmp_path) as node:
         until = time.monotonic() + LONGEST_S
         sender = threading.Thread(target=node.send, args=(files,), kwargs={"until": until})
         sender.start()
-        for _ in range(KILLS):
-            time.sleep(chance.uniform(0.3, 3.0))
-            processes = node.processes()
-            kind = chance.choice(sorted({role.split()[0] for role in processes}))
-            pid = chance.choice([pid for role, pid in sorted(processes.items()) if role.startswith(kind)])
-            node.kill(pid)
-            killed.append(kind)
-            if kind == "supervisor":
-                node.start()
+        killed = kill_at_random(node, chance, count=KILLS, pause_s=(0.3, 3.0))
         sender.join(until - time.monotonic())
         assert not sender.is_alive()
         node.wait_until_at_rest(timeout_s=until - time.monotonic())

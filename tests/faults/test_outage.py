@@ -30,11 +30,11 @@ def test_results_wait_for_one_destination_while_the_other_has_them(tmp_path: Pat
         def other_is_served_and_this_one_was_tried_again() -> bool:
             served = [state for state, _ in _states(node, up)]
             tried = [attempts for _, attempts in _states(node, down)]
-            return bool(served) and set(served) == {"accepted"} and max(tried, default=0) >= 2
+            return bool(served) and set(served) <= {"accepted", "verified"} and max(tried, default=0) >= 2
 
         wait_until(other_is_served_and_this_one_was_tried_again, timeout_s=90, what="two attempts at a closed port")
         assert {state for state, _ in _states(node, down)} == {"pending"}
         peer.start()
         node.wait_until_at_rest(timeout_s=60)
-        assert {state for state, _ in _states(node, down)} == {"accepted"}
+        assert {state for state, _ in _states(node, down)} <= {"accepted", "verified"}
         node.check()

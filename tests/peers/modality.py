@@ -13,7 +13,7 @@ import pytest
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 
-__all__ = ["dcmtk_receiver", "send_with_dcmtk", "send_with_pynetdicom"]
+__all__ = ["dcmtk_receiver", "free_port", "send_with_dcmtk", "send_with_pynetdicom", "wait_until_open"]
 
 LIMIT_S = 60.0
 STATUS = re.compile(r"Status:\s*0x([0-9a-fA-F]{4})|DIMSE Status\s*:\s*0x([0-9a-fA-F]{4})")
@@ -63,24 +63,30 @@ def dcmtk_receiver(folder: Path, *options: str) -> Iterator[int]:
     program = shutil.which("storescp")
     if program is None:
         pytest.skip("DCMTK's storescp is not installed")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = int(found.getsockname()[1])
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [program, "+B", "+xa", "-od", str(folder), *options, str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_until_open(port, process)
+        wait_until_open(port, process)
         yield port
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_until_open(port: int, process: "subprocess.Popen[bytes]") -> None:
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_until_open(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a program that was just started takes connections."""
     deadline = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    raise RuntimeError("storescp did not open its port")
+    raise RuntimeError(f"{process.args!r} did not open its port")

@@ -35,6 +35,9 @@ class Answer(enum.Enum):
     ACCEPT_THEN_CLOSE = enum.auto()
     CLOSE_WITHOUT_ANSWER = enum.auto()
     ACCEPT_TWICE = enum.auto()
+    COMMIT_AND_ACCEPT_IN_ONE_PACKET = enum.auto()
+    COMMIT_THEN_ACCEPT_BYTE_BY_BYTE = enum.auto()
+    COMMIT_THEN_ERROR = enum.auto()
 
 
 CODES = {
@@ -100,7 +103,12 @@ class BadRis:
         """True if the connection stays open."""
         ours = START + acknowledge(message) + END
         foreign = START + acknowledge(message, "AE", control_id=b"SOMEBODY-ELSE") + END
+        commit = START + acknowledge(message, "CA") + END
+        error = START + acknowledge(message, "AE", error="207") + END
         forms = {
+            Answer.COMMIT_AND_ACCEPT_IN_ONE_PACKET: commit + ours,
+            Answer.COMMIT_THEN_ACCEPT_BYTE_BY_BYTE: commit + ours,
+            Answer.COMMIT_THEN_ERROR: commit + error,
             Answer.ACCEPT: ours,
             Answer.ACCEPT_THEN_CLOSE: ours,
             Answer.ACCEPT_TWICE: ours + ours,
@@ -114,11 +122,12 @@ class BadRis:
             Answer.ENDLESS: START + b"x" * (2 << 20),
         }
         if answer in CODES:
-            code, error = CODES[answer]
-            forms[answer] = START + acknowledge(message, code, error=error) + END
+            code, number = CODES[answer]
+            forms[answer] = START + acknowledge(message, code, error=number) + END
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         data = forms.get(answer, b"")
-        size = 1 if answer is Answer.SPLIT else max(1, len(data))
+        is_split = answer in (Answer.SPLIT, Answer.COMMIT_THEN_ACCEPT_BYTE_BY_BYTE)
+        size = 1 if is_split else max(1, len(data))
         for start in range(0, len(data), size):
             connection.sendall(data[start : start + size])
         return answer not in (Answer.ACCEPT_THEN_CLOSE, Answer.CLOSE_WITHOUT_ANSWER)

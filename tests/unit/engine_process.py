@@ -13,7 +13,7 @@ LIMIT_S = 30.0
 in_second_step, may_go_on, is_done = threading.Event(), threading.Event(), threading.Event()
 
 
-def main(folder: Path, mode: str) -> None:
+def main(folder: Path, mode: str, executor_id: str = "tester") -> None:
     def note(word: str) -> None:
         with (folder / "steps.txt").open("a", encoding="ascii") as file:
             file.write(word + "\n")
@@ -34,7 +34,7 @@ def main(folder: Path, mode: str) -> None:
 
     engine = Engine(
         url=f"sqlite:///{folder / 'engine.db'}",
-        executor_id="tester",
+        executor_id=executor_id,
         lock_folder=folder,
         queues=(Queue("work", concurrency=1),),
         workflows=(work,),
@@ -52,4 +52,4 @@ def main(folder: Path, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

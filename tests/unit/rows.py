@@ -2,19 +2,22 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from node.complete import settle
 from node.domain.work import Assignment, Output, OutputKind, Priority
+from node.settings import CompleteSettings
 from node.store.database import Store
-from node.store.files import sync_file
 from node.store.intake import Arrival, Kept, add_instance
-from node.store.studies import Try, add_assignments, freeze_whole
+from node.store.studies import Try, add_assignments
+from node.store.volume import sync_file
 from node.store.work import mark_analysed, mark_reported
 
+NOTHING_LEARNED = CompleteSettings(learn=False)
 STUDY, SERIES = "2.25.1", "2.25.5"
 
 
@@ -31,7 +34,7 @@ class Clock:
 def arrive(store: Store, number: int, *, study: str = STUDY, patient: str = "P1", content: bytes = b"bytes") -> Kept:
     path = store.root / "incoming" / str(number)
     path.write_bytes(content)
-    sync_file(path)
+    sync_file(store.root, path)
     sha256 = hashlib.sha256(content).hexdigest()
     arrival = Arrival(
         f"2.25.9{number}", "1.2", "1.2", study, SERIES, path, len(content), sha256, "CT1", patient, f"A-{study}"
@@ -39,6 +42,11 @@ def arrive(store: Store, number: int, *, study: str = STUDY, patient: str = "P1"
     kept = add_instance(store, arrival)
     path.unlink(missing_ok=True)
     return kept
+
+
+def freeze_whole(store: Store, *, quiet_s: float, after_release_s: float) -> list[tuple[str, int]]:
+    """Freeze what is whole by these two times alone."""
+    return settle(store, replace(NOTHING_LEARNED, quiet_s=quiet_s, after_release_s=after_release_s))
 
 
 def assign(

@@ -11,9 +11,9 @@ from node.process import say_ready
 from node.settings import DicomDestination, Hl7Destination, Settings
 from node.store.database import Store, open_store
 from node.store.outbox import mark_accepted, mark_dead, mark_postponed, pending_deliveries
-from node.store.studies import add_assignments, freeze_whole
+from node.store.studies import add_assignments, mark_generation_failed
 from node.store.work import mark_assignment_failed
-from tests.unit.rows import Clock, arrive, assign, image, message, report
+from tests.unit.rows import STUDY, Clock, arrive, assign, freeze_whole, image, message, report
 
 ROLES = ("receiver", "worker")
 SETTINGS = Settings(
@@ -63,6 +63,14 @@ def test_studies_and_assignments_are_counted_by_state(store: Store) -> None:
     health = look(store, SETTINGS, ROLES)
     assert (health.studies, health.instances, health.open_studies, health.unrouted) == (4, 4, 1, 1)
     assert dict(health.assignments) == {"failed": 1, "reported": 1}
+    assert health.without_result == 1
+
+
+def test_a_study_whose_routing_was_given_up_is_without_a_result(store: Store) -> None:
+    arrive(store, 1)
+    freeze_whole(store, quiet_s=0, after_release_s=0)
+    mark_generation_failed(store, STUDY, 1, "routing failed 3 times")
+    assert look(store, SETTINGS, ROLES).without_result == 1
 
 
 def test_a_destination_tells_its_queue_and_its_last_error_until_all_is_well(store: Store, clock: Clock) -> None:

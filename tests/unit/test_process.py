@@ -26,7 +26,7 @@ def _ended_pid() -> int:
 
 def test_a_role_is_ready_with_its_port_while_its_process_lives(tmp_path: Path) -> None:
     say_ready(tmp_path, "receiver", port=11112)
-    assert read_ready(tmp_path, "receiver") == {"pid": os.getpid(), "port": 11112}
+    assert read_ready(tmp_path, "receiver") == {"pid": os.getpid(), "port": 11112, "tls_port": 0}
     assert read_ready(tmp_path, "worker") == {}
 
 
@@ -107,3 +107,19 @@ def test_a_process_whose_parent_is_already_gone_stops_at_once() -> None:
 
 def test_an_environment_without_settings_keeps_everything_else() -> None:
     assert without_settings({"WETREAD_STORE__PATH": "/srv", "PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+def test_a_signal_that_another_thread_gets_is_heard_by_one_that_waits() -> None:
+    program = (
+        "import os, signal, threading\nfrom node.process import stop_requested\nstop = stop_requested()\n"
+        "quiet, _ = os.pipe()\n"
+        "def take():\n signal.pthread_kill(threading.get_ident(), signal.SIGTERM); os.read(quiet, 1)\n"
+        "def later():\n stopped.wait(1); take()\n"  # until the main thread waits
+        "stopped = threading.Event()\nthreading.Thread(target=later, daemon=True).start()\n"
+        "print(stop.wait(20))"
+    )
+    with _python(program) as process:
+        try:
+            assert process.communicate(timeout=40)[0] == b"True\n"
+        finally:
+            process.kill()

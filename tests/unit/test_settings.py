@@ -55,7 +55,7 @@ def test_a_relative_store_starts_at_the_site(tmp_path: Path) -> None:
         ("[complete]\nquiet_s = 0\n", 2, "0.5 to"),
         ('[report]\nlanguage = "de"\n', 2, "one of en, zh"),
         ('[dicom]\nae_title = "MORE_THAN_16_CHARACTERS"\n', 2, "1 to 16"),
-        ('[destinations.a]\nkind = "ftp"\n', 2, '"dicom" or "hl7"'),
+        ('[destinations.a]\nkind = "ftp"\n', 2, 'must be one of "dicom", "hl7"'),
         ('[destinations.a]\nkind = "dicom"\nhost = "h"\nport = 1\n', 1, "lacks the key 'ae_title'"),
         ('[[rules]]\nname = "a"\nhandler = "h"\nwhen = { Modalty = "CT" }\n', 4, "not a DICOM keyword"),
         ('[[rules]]\nname = "a"\nhandler = "h"\nwhen = { Modality = { matches = "(" } }\n', 4, "regular expression"),

@@ -15,7 +15,7 @@ from rich.console import Console
 from node.demo.run import run_demo
 from node.process import read_ready
 from node.settings import load_settings
-from node.store.files import dataset_digest
+from node.store.digest import dataset_digest
 from node.supervisor import running_pid
 from tests.peers.validators import dciodvfy, dsrdump, tid1500reader
 

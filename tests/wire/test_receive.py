@@ -22,7 +22,8 @@ from node.dicom.part10 import file_header
 from node.receive import Receiver
 from node.settings import CompleteSettings, DicomSettings, Peer, Settings, StoreSettings
 from node.store.database import Store, open_store
-from node.store.files import dataset_digest, name_of
+from node.store.digest import dataset_digest
+from node.store.files import name_of
 from node.store.schema import INSTANCES, QUARANTINE, STUDIES
 from tests.faults.running import wait_until
 from tests.peers.modality import send_with_dcmtk, send_with_pynetdicom

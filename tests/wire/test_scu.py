@@ -4,58 +4,17 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
 from node.deliver import DicomConnection, send_dicom
 from node.demo.pacs import SmallPacs
-from node.dicom.part10 import dataset_offset
-from node.domain.work import Output, OutputKind
+from node.domain.work import Output
 from node.errors import DeliveryError
+from tests.objects import dataset_bytes, stored
 from tests.peers import orthanc as orthanc_peer
 from tests.peers.modality import dcmtk_receiver, send_with_dcmtk, send_with_pynetdicom
 from tests.peers.pacs import BadPacs, Fault, StalledPacs, destination
 from tests.peers.ris import refused_port
-
-
-def stored(
-    folder: Path, number: int = 1, *, sop_class: str = BasicTextSRStorage, size: int = 40_001
-) -> tuple[Path, Output]:
-    """An object on disk with two things that encoding again would change: odd padding and a private text."""
-    ds = Dataset()
-    ds.SOPClassUID = sop_class
-    ds.SOPInstanceUID = f"2.25.77{number}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = "2.25.1001", "2.25.9002"
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.PatientName, ds.PatientID = "Wang^XiaoMing=王^小明", "P-0042"
-    ds.Modality = "SR" if sop_class == BasicTextSRStorage else "OT"
-    ds.StudyDate = ds.StudyTime = ds.AccessionNumber = ""
-    ds.add_new(0x00091001, "LT", "padded with a space ")
-    ds.private_block(0x0009, "WETREAD TEST", create=True)
-    ds.TextValue = "x" * size  # more than one PDU
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number}.dcm"
-    ds.save_as(path, enforce_file_format=True)
-    content = path.read_bytes()
-    return path, Output(
-        output_id=str(ds.SOPInstanceUID),
-        kind=OutputKind.TEXT_SR,
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        sop_class_uid=str(sop_class),
-        transfer_syntax_uid=str(ExplicitVRLittleEndian),
-    )
-
-
-def dataset_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(dataset_offset(file))
-        return file.read()
 
 
 def test_stored_bytes_arrive_unchanged(tmp_path: Path) -> None:
@@ -152,7 +111,7 @@ def test_rejected_association_is_tried_again(tmp_path: Path) -> None:
     ("sop_class", "syntax", "reason"),
     [
         (SecondaryCaptureImageStorage, "1.2.840.10008.1.2.1", "SOP class not supported"),
-        (BasicTextSRStorage, "1.2.840.10008.1.2", "transfer syntax not supported"),
+        (BasicTextSRStorage, "1.2.840.10008.1.2.4.50", "transfer syntax not supported"),
     ],
 )
 def test_refused_kind_of_object_is_a_dead_letter_that_says_why(

@@ -14,10 +14,13 @@ import pytest
 
 from node.demo.run import demo_site
 from node.errors import AlreadyRunningError, ConfigError
-from node.process import is_alive, read_ready
+from node.process import is_alive, read_ready, roles
 from node.settings import Settings, load_settings
-from node.supervisor import ROLES, is_ready, running_pid, start_detached, stop_running
+from node.supervisor import is_ready, running_pid, start_detached, stop_running
 from tests.faults.running import wait_until
+from tests.peers.modality import free_port
+
+ROLES = roles(1)
 
 
 @dataclass
@@ -96,7 +99,7 @@ def test_a_site_whose_handler_is_broken_does_not_become_ready_and_says_why(tmp_p
     broken = _site(tmp_path / "site")
     (broken.site / "handlers" / "chest_xray.py").write_text("this is no python\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"(?s)did not become ready.*chest_xray"):
-        start_detached(broken.site, broken.settings, timeout_s=8)
+        start_detached(broken.site, broken.settings, timeout_s=20)
     assert running_pid(broken.settings) is None
     assert not any(broken.pids().values())
 
@@ -129,3 +132,26 @@ def test_a_role_whose_supervisor_was_killed_while_it_started_never_begins(tmp_pa
     command = [sys.executable, "-m", "node.roles", role, "--site", str(site), "--parent", str(gone.pid)]
     assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGTERM
     assert not (settings.store.path / "run").exists()
+
+
+def test_a_node_with_two_receivers_is_ready_when_both_are_and_restarts_the_one_that_died(tmp_path: Path) -> None:
+    site = demo_site(tmp_path / "site", pacs_port=1, pacs_ae="NOBODY", ris_port=1)
+    environment = {"WETREAD_DICOM__PROCESSES": "2", "WETREAD_DICOM__PORT": str(free_port())}
+    settings = load_settings(site / "config.toml", environment)
+    run = settings.store.path / "run"
+    start_detached(site, settings, environment={**os.environ, **environment})
+    try:
+        before = {role: read_ready(run, role) for role in roles(2)}
+        assert all(before.values())
+        assert before["receiver"]["port"] == before["receiver-2"]["port"] == settings.dicom.port
+        os.kill(before["receiver-2"]["pid"], signal.SIGKILL)
+        wait_until(
+            lambda: read_ready(run, "receiver-2").get("pid", 0) not in (0, before["receiver-2"]["pid"]),
+            timeout_s=60,
+            what="receiver-2 is back",
+        )
+        assert read_ready(run, "receiver") == before["receiver"]
+    finally:
+        stop_running(settings)
+    assert not any(read_ready(run, role) for role in roles(2))
+    assert not list((settings.store.path / "incoming").iterdir())

@@ -1,8 +1,9 @@
 """The ORU as python-hl7, a parser of other people, reads it."""
 
 import math
+import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import hl7
 import pytest
@@ -336,3 +337,27 @@ def test_hostile_text_never_changes_the_segments(patient_id: str, name: str, acc
     )
     assert [str(line[0]) for line in message] == clean
     assert [field(line, 1) for line in message.segments("OBX")] == [str(n) for n in range(1, len(clean) - 3)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "written_as"),
+    [
+        ("Asia/Shanghai", datetime(2026, 3, 1, 12, tzinfo=UTC), "20260301200000+0800"),
+        ("America/New_York", datetime(2026, 11, 1, 5, 30, tzinfo=UTC), "20261101013000-0400"),  # summer time ends:
+        ("America/New_York", datetime(2026, 11, 1, 6, 30, tzinfo=UTC), "20261101013000-0500"),  # the hour comes twice
+        ("America/New_York", datetime(2026, 3, 8, 7, 0, tzinfo=UTC), "20260308030000-0400"),
+        ("Asia/Kolkata", datetime(2026, 3, 1, 12, tzinfo=UTC), "20260301173000+0530"),
+    ],
+)
+def test_times_are_local_and_say_how_far_from_utc_they_are(
+    zone: str, moment: datetime, written_as: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        message = read(written(replace(STATEMENT, made_at=moment), made_at=moment))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert field(message.segment("MSH"), 7) == field(message.segment("OBR"), 22) == written_as
+    assert {field(line, 19) for line in message.segments("OBX")} - {""} == {written_as}

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from node.deliver.mllp import MllpConnection
-from node.deliver.outbox import visit
+from node.deliver.outbox import LEAST_ATTEMPTS, Connection, visit
+from node.deliver.scu import DicomConnection
 from node.demo.ris import DemoRis
 from node.domain.work import Output
 from node.settings import DeliverSettings, Destination, Hl7Destination
@@ -38,11 +39,14 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
 
 def _visit(store: Store, assignment_id: str, destination: Destination, *, name: str | None = None) -> float | None:
     wanted: Mapping[str, Destination] = {name or destination.name: destination}
-    connections = {key: MllpConnection(one) for key, one in wanted.items() if isinstance(one, Hl7Destination)}
+    connections: Mapping[str, Connection] = {
+        key: MllpConnection(one) if isinstance(one, Hl7Destination) else DicomConnection(one, calling_ae="WETREAD")
+        for key, one in wanted.items()
+    }
     try:
         return visit(
             store, assignment_id, name or destination.name, destinations=wanted, connections=connections,
-            settings=PATIENCE, calling_ae="WETREAD",
+            settings=PATIENCE,
         )  # fmt: skip
     finally:
         for connection in connections.values():
@@ -73,7 +77,7 @@ def test_what_a_ris_takes_is_accepted_with_its_answer(store: Store, tmp_path: Pa
         assert ris.receipts() == [sent.path.read_bytes()]
         assert _visit(store, item, bad_ris.destination(ris.port)) is None
         assert len(ris.receipts()) == 1
-    assert _state(store, "M1") == ("accepted", "AA", "", 1)
+    assert _state(store, "M1") == ("verified", "AA", "", 1)
     assert open_batches(store) == []
 
 
@@ -139,12 +143,43 @@ def test_a_pacs_in_trouble_is_visited_again_and_what_it_took_stays_taken(store: 
 def test_after_the_last_hour_it_is_a_dead_letter_that_says_how_long_it_was_tried(store: Store, clock: Clock) -> None:
     item = _reported(store, (message(store, "M1"), "ris"))
     with refused_port() as port:
+        for _ in range(LEAST_ATTEMPTS):
+            assert _visit(store, item, bad_ris.destination(port)) is not None
         clock.now += 2 * 3600
-        assert _visit(store, item, bad_ris.destination(port)) == 5
+        assert _visit(store, item, bad_ris.destination(port)) == 60
         clock.now += 1
         assert _visit(store, item, bad_ris.destination(port)) is None
     state, _, error, _ = _state(store, "M1")
     assert (state, error.startswith("given up after 2.0 h")) == ("dead_letter", True)
+
+
+def test_a_clock_that_was_set_forward_alone_makes_no_dead_letter(store: Store, clock: Clock) -> None:
+    item = _reported(store, (message(store, "M1"), "ris"))
+    clock.now += 4 * 86400
+    with refused_port() as port:
+        for _ in range(LEAST_ATTEMPTS - 1):
+            assert _visit(store, item, bad_ris.destination(port)) is not None
+        assert _state(store, "M1")[0] == "pending"
+        assert _visit(store, item, bad_ris.destination(port)) is None
+    assert _state(store, "M1")[0] == "dead_letter"
+
+
+@pytest.mark.parametrize(("give_up_after_h", "attempts"), [(0.001, 1), (0.01, 4), (0.1, 9), (1, 20), (72, 20)])
+def test_a_short_patience_has_room_for_fewer_attempts(
+    store: Store, clock: Clock, give_up_after_h: float, attempts: int
+) -> None:
+    item = _reported(store, (message(store, "M1"), "ris"))
+    clock.now += 80 * 3600
+    count = 0
+    with refused_port() as port:
+        destination = bad_ris.destination(port)
+        settings = DeliverSettings(first_retry_s=5, max_retry_s=60, give_up_after_h=give_up_after_h)
+        with MllpConnection(destination) as ris:
+            while _state(store, "M1")[0] == "pending":
+                wanted, used = {"ris": destination}, {"ris": ris}
+                visit(store, item, "ris", destinations=wanted, connections=used, settings=settings)
+                count += 1
+    assert count == attempts
 
 
 def test_a_late_destination_that_is_back_still_gets_it_after_the_last_hour(store: Store, clock: Clock) -> None:
@@ -152,7 +187,7 @@ def test_a_late_destination_that_is_back_still_gets_it_after_the_last_hour(store
     clock.now += 100 * 3600
     with BadRis(Answer.ACCEPT) as ris:
         assert _visit(store, item, bad_ris.destination(ris.port)) is None
-    assert _state(store, "M1")[0] == "accepted"
+    assert _state(store, "M1")[0] == "verified"
 
 
 def test_bytes_that_changed_on_disk_are_never_sent(store: Store) -> None:
@@ -186,13 +221,13 @@ def test_a_disk_that_does_not_answer_now_is_asked_again(store: Store) -> None:
         sent.path.unlink()
         sent.path.write_bytes(content)
         assert _visit(store, item, bad_ris.destination(ris.port)) is None
-    assert _state(store, "M1")[0] == "accepted"
+    assert _state(store, "M1")[0] == "verified"
 
 
 def test_a_destination_that_left_the_configuration_makes_dead_letters(store: Store) -> None:
     item = _reported(store, (message(store, "M1"), "old ris"))
     assert visit(
-        store, item, "old ris", destinations={}, connections={}, settings=PATIENCE, calling_ae="WETREAD"
+        store, item, "old ris", destinations={}, connections={}, settings=PATIENCE
     ) is None  # fmt: skip
     state, _, error, _ = _state(store, "M1")
     assert (state, "[destinations.old ris]" in error) == ("dead_letter", True)
@@ -233,7 +268,7 @@ def test_a_correction_goes_when_what_it_corrects_is_a_dead_letter(store: Store) 
     with BadRis(Answer.ERROR, Answer.ACCEPT) as ris:
         _visit(store, first, bad_ris.destination(ris.port))
         assert _visit(store, correction, bad_ris.destination(ris.port)) is None
-    assert _state(store, "M2")[0] == "accepted"
+    assert _state(store, "M2")[0] == "verified"
 
 
 def test_a_clock_that_was_set_back_does_not_hold_a_correction_for_that_long(store: Store, clock: Clock) -> None:

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.dicom.part10 import dataset_offset, file_header
-from node.dicom.scan import scan_file
+from node.dicom.scan import Scan, scan_file
 from node.errors import UnreadableInstanceError
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -143,3 +143,29 @@ def test_our_file_header_is_read_back_by_pydicom(tmp_path: Path) -> None:
     assert meta.MediaStorageSOPInstanceUID == "2.25.12"
     assert meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert dataset_offset(BytesIO(header)) == len(header)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_walk_that_began_with_a_part_ends_as_one_from_the_start(tmp_path: Path, syntax: str) -> None:
+    path = tmp_path / "a.dcm"
+    _write(path, _small(depth=2), syntax)
+    whole = path.read_bytes()
+    expected = scan_file(path, syntax)
+    for cut in range(len(whole)):
+        scan = Scan(syntax)
+        path.write_bytes(whole[:cut])
+        scan.begin(path)
+        path.write_bytes(whole)
+        assert scan.finish(path) == expected, f"begun with {cut} bytes"
+
+
+def test_a_walk_that_began_still_finds_what_is_missing_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    _write(path, _small(), ExplicitVRLittleEndian)
+    whole = path.read_bytes()
+    scan = Scan(ExplicitVRLittleEndian)
+    path.write_bytes(whole[:-2])
+    scan.begin(path)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UnreadableInstanceError, match="7FE00010 lacks its last 1 bytes"):
+        scan.finish(path)

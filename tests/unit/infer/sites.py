@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from node.domain.study import Instance, Series, Study
 from node.domain.work import Assignment, Priority
-from node.store.files import dataset_digest
+from node.store.digest import dataset_digest
 
 STUDY_UID = "2.25.1"
 SERIES_UID = "2.25.2"

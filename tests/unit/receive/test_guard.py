@@ -24,7 +24,8 @@ class Clock:
 
 
 def guard(settings: DicomSettings | None = None, *, clock: Clock | None = None) -> Guard:
-    return Guard(settings or DicomSettings(), lambda: True, clock=clock or Clock())
+    found = clock or Clock()
+    return Guard(settings or DicomSettings(), Watermark(lambda: True, clock=found), clock=found)
 
 
 def request(calling_ae: str = "CT1") -> AssociateRequest:
@@ -128,7 +129,8 @@ def test_peers_are_known_by_ae_title_and_address(
 
 
 def test_a_full_disk_refuses_as_transient() -> None:
-    door = Guard(DicomSettings(), lambda: False, clock=Clock())
+    clock = Clock()
+    door = Guard(DicomSettings(), Watermark(lambda: False, clock=clock), clock=clock)
     assert door.judge(request(), "127.0.0.1") is LIMIT_EXCEEDED
 
 
@@ -143,3 +145,45 @@ def test_a_flood_of_refusals_becomes_some_lines_and_a_number() -> None:
         door.enter("127.0.0.1")
     assert lines[MOST_REPORTS_PER_S]["count"] == 1000 - MOST_REPORTS_PER_S
     assert lines[-1]["event"] == "association rejected"
+
+
+def test_a_disk_that_was_full_is_taken_to_have_room_when_there_is_ample_room_for_a_while() -> None:
+    clock, free_mb = Clock(), [200]
+    watermark = Watermark(lambda: free_mb[0] >= 100, has_ample_room=lambda: free_mb[0] >= 110, clock=clock)
+
+    def look(now_mb: int, *, after_s: float = 0.0) -> bool:
+        free_mb[0], clock.now = now_mb, clock.now + after_s
+        return watermark.has_room()
+
+    assert look(100)  # it was never full
+    assert not look(99)
+    assert not look(105)
+    assert not look(105, after_s=10 * REOPENS_AFTER_S)  # time alone does not open it
+    assert not look(110)  # nor does the level
+    assert not look(105, after_s=REOPENS_AFTER_S - 1)  # which must not fall in between
+    assert not look(110, after_s=2)
+    assert look(110, after_s=REOPENS_AFTER_S)
+    assert look(101)  # open again, it closes at the lower level only
+    assert not look(99)
+
+
+def test_several_processes_share_the_limits() -> None:
+    door = guard(DicomSettings(processes=3, max_associations=10, max_associations_per_address=4))
+    assert [door.enter("127.0.0.1") for _ in range(3)] == [None, None, LIMIT_EXCEEDED]
+    assert [door.enter("127.0.0.2") for _ in range(3)] == [None, None, LIMIT_EXCEEDED]
+
+
+@pytest.mark.parametrize(
+    ("names", "refusal"),
+    [
+        (frozenset({"CT1", "sha256:00"}), None),
+        (frozenset({"sha256:ff"}), None),
+        (frozenset({"ct1", "sha256:00"}), CALLING_AE_NOT_RECOGNISED),
+        (frozenset[str](), CALLING_AE_NOT_RECOGNISED),
+    ],
+)
+def test_a_peer_with_a_certificate_is_known_by_that_too(names: frozenset[str], refusal: AssociateReject | None) -> None:
+    allowed = (Peer("CT1", "192.0.2.7", "CT1"), Peer("CT1", "192.0.2.7", "sha256:ff"))
+    door = guard(replace(DicomSettings(), allowed_peers=allowed))
+    assert door.judge(request(), "192.0.2.7", names) == refusal
+    assert door.judge(request(), "192.0.2.8", names) is CALLING_AE_NOT_RECOGNISED

@@ -1,5 +1,7 @@
 """What is answered 0x0000 is durable and unchanged; what is not is said, with its status and a row."""
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from node.dicom.part10 import file_header
 from node.errors import StoreError
 from node.receive.spool import Answer, Incoming, accept
 from node.store.database import Store, open_store
-from node.store.files import name_of, sweep_incoming, verify_instance
-from node.store.intake import instance_row
+from node.store.files import name_of, verify_instance
+from node.store.intake import instance_row, sweep_quarantine
 from node.store.schema import INSTANCES, QUARANTINE, STUDIES
+from node.store.volume import clear_bad
 
 
 @pytest.fixture
@@ -140,10 +143,30 @@ def test_a_late_image_opens_its_study_again(store: Store) -> None:
     assert (study["is_open"], study["released_at"]) == (True, None)
 
 
-def test_what_an_interrupted_receive_left_is_swept(store: Store) -> None:
-    (store.root / "incoming" / "a.dcm").write_bytes(b"half")
-    assert sweep_incoming(store.root) == 1
-    assert not list((store.root / "incoming").iterdir())
+def test_a_file_put_aside_just_before_a_crash_is_swept_when_it_is_an_hour_old(store: Store) -> None:
+    _send(store, _body(), uid="2.25.77")
+    (row,) = _rows(store, QUARANTINE)
+    for name in ("old.dcm", "young.dcm"):
+        (store.root / "quarantine" / name).write_bytes(b"no row")
+    os.utime(store.root / "quarantine" / "old.dcm", (0, 0))
+    assert sweep_quarantine(store) == 1
+    left = {f"quarantine/{path.name}" for path in (store.root / "quarantine").iterdir()}
+    assert left == {"quarantine/young.dcm", row["path"]}
+
+
+def test_after_a_failed_fsync_nothing_is_acknowledged_until_a_person_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        assert _send(store, _body()).status == 0xA700
+    assert _send(store, _body()) == Answer(0xA700, "the disk has failed")
+    assert _rows(store, INSTANCES) == []
+    clear_bad(store.root)
+    assert _send(store, _body()).status == 0x0000
 
 
 def test_a_changed_file_is_noticed_before_it_is_read(store: Store) -> None:

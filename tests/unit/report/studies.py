@@ -13,7 +13,7 @@ from node.dicom.read import header_of, read_dataset
 from node.domain.algorithm import Algorithm, Basis
 from node.domain.findings import Analysis, Finding, HeatMap, Measurement, Region, Segmentation, Status
 from node.domain.study import Instance, Series, Study
-from node.domain.work import Output, OutputKind
+from node.domain.work import STANDARD_KINDS, Output, OutputKind
 from node.report import Template, build, load_templates, state
 from node.settings import ReportSettings
 
@@ -26,6 +26,7 @@ NETWORK = Algorithm(
 )
 RULES = Algorithm("chest_xray", "1.2.0", "Wetread", Basis.RULE_BASED, parameters=(("threshold", "0.30"),))
 VOLUME_ML = 1385.25
+ALL_KINDS = frozenset(kind for kind in OutputKind if kind.is_dicom)
 Change = Callable[[Dataset], None]
 
 
@@ -144,6 +145,14 @@ def brain_analysis(study: Study, *, columns: int = 40, rows: int = 48) -> Analys
     )
 
 
+def whole_brain_analysis(study: Study) -> Analysis:
+    """Like `brain_analysis`, and a second number of the whole study that nothing outlines: every form has something."""
+    analysis = brain_analysis(study)
+    volume = Measurement("volume", 33.5, "ml", "voxels above probability 0.5, largest connected part")
+    more = Finding("brain-2", "brain_volume", (volume,), is_abnormal=False)
+    return replace(analysis, findings=(*analysis.findings, more))
+
+
 def film_analysis(study: Study) -> Analysis:
     """Two marked spots, one with a size."""
     uid = study.instances[0].sop_instance_uid
@@ -206,11 +215,25 @@ def make(
     settings: ReportSettings = SETTINGS,
     previous: tuple[Output, ...] = (),
     template: Template | None = None,
+    kinds: frozenset[OutputKind] = frozenset(STANDARD_KINDS),
+    also: tuple[str, ...] = (),
 ) -> Made:
-    """State and build."""
+    """State and build, `also` in other languages."""
     template = template or TEMPLATES[analysis.template]
     uid = study.study_instance_uid
-    statement = state(
-        analysis, template, study_instance_uid=uid, language=language, made_at=made_at, is_correction=is_correction
+    statement, *others = (
+        state(analysis, template, study_instance_uid=uid, language=one, made_at=made_at, is_correction=is_correction)
+        for one in (language, *also)
     )
-    return Made(build(analysis, statement, template, study=study, folder=folder, settings=settings, previous=previous))
+    outputs = build(
+        analysis,
+        statement,
+        template,
+        study=study,
+        folder=folder,
+        settings=settings,
+        previous=previous,
+        kinds=kinds,
+        translations=[(other, kinds) for other in others],
+    )
+    return Made(outputs)

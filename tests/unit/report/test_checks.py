@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from pydicom import dcmread
@@ -20,7 +22,7 @@ def made(tmp_path: Path) -> tuple[Path, Source]:
     return made.path(OutputKind.MEASUREMENT_SR), open_source(analysis, study)
 
 
-def check(path: Path, source: Source, *, known: frozenset[str] = frozenset()) -> None:
+def check(path: Path, source: Source, *, known: Mapping[str, str] = MappingProxyType({})) -> None:
     check_identity(path, source, sop_instance_uid=path.stem, known=known)
 
 
@@ -43,6 +45,9 @@ def test_a_result_as_it_was_made_passes(made: tuple[Path, Source]) -> None:
         ("PatientName", "Wang^XiaoMing=王^小明"),
         ("PatientSex", "F"),
         ("PatientBirthDate", "19800201"),
+        ("PatientID", " P-0042"),
+        ("AccessionNumber", "ACC2"),
+        ("SpecificCharacterSet", "GB18030"),
         ("StudyInstanceUID", "2.25.201"),
         ("SOPInstanceUID", "2.25.5"),
     ],
@@ -63,7 +68,7 @@ def test_a_reference_to_an_image_of_another_study_is_stopped_at_any_depth(made: 
     ds.save_as(path)
     with pytest.raises(ReportError, match=r"refers by ReferencedSOPInstanceUID to 2\.25\.31"):
         check(path, source)
-    check(path, source, known=frozenset({"2.25.31"}))
+    check(path, source, known={"2.25.31": "2.25.3"})
 
 
 def test_evidence_of_another_study_is_stopped(made: tuple[Path, Source]) -> None:

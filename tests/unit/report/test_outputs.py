@@ -95,7 +95,7 @@ def test_any_other_content_changes_every_uid_it_shows_in(tmp_path: Path) -> None
     heat = analysis.heat_maps[0].heat.copy()
     heat[50, 50] = 1.0
     longer = replace(analysis.findings[0], score=0.63)
-    other_image = replace(study.instances[0], sha256="1" * 64)
+    other_image = replace(study.instances[0], digest="blake3:" + "1" * 64)
     series = replace(study.series[0], instances=(other_image,))
     variants = [
         make(analysis, study, tmp_path / "0"),

@@ -128,7 +128,7 @@ def test_beyond_fifty_outlines_the_document_says_that_it_is_partial(tmp_path: Pa
     assert len(groups_of(made)) == MOST_GROUPS
     ds = made.read(OutputKind.MEASUREMENT_SR)
     assert ds.CompletionFlag == "PARTIAL"
-    assert ds.CompletionFlagDescription.startswith("First 50 of 60 outlines")
+    assert ds.CompletionFlagDescription.startswith("50 of 60 outlines")
     assert sum(said.startswith("[x-") for said in texts(made.read(OutputKind.TEXT_SR))) == 60
 
 

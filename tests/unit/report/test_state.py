@@ -205,3 +205,37 @@ def test_a_study_has_one_tracking_uid_per_finding_and_another_study_another(tmp_
         for uid in ("2.25.1", "2.25.2")
     }
     assert len(uids) == 2
+
+
+def test_advice_comes_with_its_source_and_the_findings_it_is_for(tmp_path: Path) -> None:
+    study = film_study(tmp_path)
+    analysis = film_analysis(study)
+    for language, source in (("en", "ACR Appropriateness Criteria"), ("zh", "美国放射学会")):
+        (advice,) = say(analysis, language).recommendations
+        assert advice.source.startswith(source)
+        assert advice.finding_ids == ("opacity-1", "opacity-2")
+
+
+def test_without_a_finding_there_is_no_advice(tmp_path: Path) -> None:
+    study = film_study(tmp_path)
+    assert say(without_findings(film_analysis(study), Status.NO_FINDINGS)).recommendations == ()
+    normal = replace(film_analysis(study).findings[0], is_abnormal=False)
+    assert say(replace(film_analysis(study), findings=(normal,))).recommendations == ()
+
+
+@pytest.mark.parametrize(("minimum", "below", "ids"), [(6.0, 30.0, ("opacity-1",)), (14.2, 30.0, ()), (6.0, 14.0, ())])
+def test_advice_for_a_size_is_for_findings_of_that_size(
+    tmp_path: Path, minimum: float, below: float, ids: tuple[str, ...]
+) -> None:
+    study = film_study(tmp_path)
+    template = TEMPLATES["chest_xray"]
+    row = replace(template.recommendations[0], quantity="long_axis", minimum=minimum, below=below)
+    found = state(
+        film_analysis(study),
+        replace(template, recommendations=(row,)),
+        study_instance_uid="2.25.7",
+        language="en",
+        made_at=MADE_AT,
+        is_correction=False,
+    ).recommendations
+    assert [advice.finding_ids for advice in found] == ([ids] if ids else [])

@@ -94,3 +94,20 @@ def test_an_empty_folder_is_no_site(tmp_path: Path) -> None:
 def test_an_unknown_limit_is_named() -> None:
     with pytest.raises(TemplateError, match=r"chest_xray\.toml: \[limits\] has no 'hernia'"):
         TEMPLATES["chest_xray"].limit("hernia", "en")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('finding = "round_opacity"\n\n[recommendations.text]', 'finding = "mass"\n\n[recommendations.text]', "'mass'"),
+        ('finding = "round_opacity"\n', 'finding = "round_opacity"\nquantity = "volume"\n', "'volume'"),
+        ('finding = "round_opacity"\n', 'finding = "round_opacity"\nminimum = 6\n', "quantity"),
+        ("[recommendations.source]", "[recommendations.origin]", "source"),
+    ],
+)
+def test_advice_without_a_source_or_for_what_is_not_there_stops_the_start(
+    tmp_path: Path, old: str, new: str, named: str
+) -> None:
+    assert old in CHEST
+    with pytest.raises(TemplateError, match=named):
+        load(tmp_path, CHEST.replace(old, new, 1))

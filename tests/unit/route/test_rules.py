@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-from node.api import Basis, Handler, Reading, Terms
+from node.api import Terms
 from node.domain.study import HeaderValue, Instance, Series, Study
 from node.domain.work import Priority
 from node.route import route
 from node.route.rules import why_not, why_not_terms
 from node.settings import Condition, Rule
+from tests.unit.route.handlers import handler
 
 HEADER: dict[str, HeaderValue] = {
     "Modality": "MR",
@@ -59,12 +60,6 @@ def _series(uid: str, count: int = 3, **header: HeaderValue) -> Series:
     return Series(f"2.25.{uid}", str(merged["Modality"]), instances, merged)
 
 
-def _handler(name: str, **terms: object) -> Handler:
-    return Handler(
-        name, "1", "us", Basis.RULE_BASED, "t", Terms(**({"modalities": ("MR",)} | terms)), lambda _s, _m: Reading(())
-    )
-
-
 def test_a_handlers_own_terms_are_asked_after_the_rule() -> None:
     series = _series("1")
     assert why_not_terms(Terms(("MR",)), series) == ""
@@ -81,8 +76,9 @@ def test_every_rule_that_matches_runs_and_each_says_why() -> None:
         Rule("other", "b", (Condition("Rows", minimum=100),)),
         Rule("never", "b", (Condition("Modality", any_of=("US",)),)),
     )
-    assignments, tries = route(study, rules, {"a": _handler("a"), "b": _handler("b")})
-    assert [(one.handler, one.rule, one.priority, one.series_uids) for one in assignments] == [
+    routing = route(study, rules, {"a": handler("a"), "b": handler("b")})
+    tries = routing.tries
+    assert [(one.handler, one.rule, one.priority, one.series_uids) for one in routing.assignments] == [
         ("a", "heads", Priority.STAT, ("2.25.1",)),
         ("b", "other", Priority.ROUTINE, ("2.25.1",)),
     ]
@@ -92,9 +88,54 @@ def test_every_rule_that_matches_runs_and_each_says_why() -> None:
 
 
 def test_the_same_study_and_generation_always_make_the_same_assignment() -> None:
-    study, rules, handlers = Study("2.25.9", 1, (_series("1"),)), (Rule("r", "a"),), {"a": _handler("a")}
-    first, _ = route(study, rules, handlers)
-    again, _ = route(study, rules, handlers)
-    later, _ = route(Study("2.25.9", 2, study.series), rules, handlers)
-    assert first == again
-    assert first[0].assignment_id != later[0].assignment_id
+    study, rules, handlers = Study("2.25.9", 1, (_series("1"),)), (Rule("r", "a"),), {"a": handler("a")}
+    first = route(study, rules, handlers)
+    later = route(Study("2.25.9", 2, study.series), rules, handlers)
+    assert route(study, rules, handlers) == first
+    assert first.assignments[0].assignment_id != later.assignments[0].assignment_id
+
+
+T1 = (Condition("SeriesDescription", matches="T1"), Condition("Modality", any_of=("MR",)))
+FLAIR = (Condition("SeriesDescription", matches="FLAIR"),)
+TUMOUR = Rule("tumour", "a", requires=(T1, FLAIR), most_wait_s=600)
+
+
+def test_a_study_that_lacks_a_required_series_waits_and_no_rule_runs_meanwhile() -> None:
+    study, handlers = Study("2.25.9", 1, (_series("1"),)), {"a": handler("a"), "b": handler("b")}
+    routing = route(
+        study, (TUMOUR, Rule("other", "b", requires=(FLAIR,)), Rule("heads", "b")), handlers, most_wait_s=60
+    )
+    assert routing.assignments == ()
+    assert routing.wait_s == 600
+    assert "rule 'tumour' waits for a required series: SeriesDescription is a match of FLAIR" in routing.waits_for
+    assert "rule 'other' waits" in routing.waits_for
+    assert [one.is_match for one in routing.tries] == [False, False, True]
+
+
+def test_a_study_with_every_required_series_is_read_at_once_with_the_series_the_rule_takes() -> None:
+    study = Study("2.25.9", 1, (_series("1"), _series("2", SeriesDescription="AX FLAIR")))
+    routing = route(study, (TUMOUR,), {"a": handler("a")})
+    assert (routing.wait_s, len(routing.assignments)) == (0, 1)
+    assert routing.assignments[0].series_uids == ("2.25.1", "2.25.2")
+
+
+def test_conditions_of_one_required_series_must_be_met_by_one_series() -> None:
+    study = Study("2.25.9", 1, (_series("1", SeriesDescription="FLAIR"), _series("2", Modality="CT")))
+    routing = route(study, (Rule("r", "a", requires=(T1,), most_wait_s=1),), {"a": handler("a")})
+    assert routing.waits_for == (
+        "rule 'r' waits for a required series: SeriesDescription is a match of T1 and Modality is MR"
+    )
+
+
+def test_when_the_wait_is_over_the_rule_says_so_and_the_others_run() -> None:
+    study, handlers = Study("2.25.9", 1, (_series("1"),)), {"a": handler("a"), "b": handler("b")}
+    routing = route(study, (TUMOUR, Rule("heads", "b")), handlers, why_no_wait="600 s after its last image")
+    assert [one.handler for one in routing.assignments] == ["b"]
+    said = "required series not there 600 s after its last image: SeriesDescription is a match of FLAIR"
+    assert (routing.tries[0].is_match, routing.tries[0].reason) == (False, said)
+
+
+def test_a_rule_that_does_not_take_the_study_waits_for_nothing() -> None:
+    study = Study("2.25.9", 1, (_series("1", Modality="CT"),))
+    routing = route(study, (TUMOUR,), {"a": handler("a")}, most_wait_s=60)
+    assert (routing.wait_s, routing.tries[0].reason) == (0, "modality CT is not MR")

@@ -13,14 +13,13 @@ from node.store.schema import GENERATIONS, METADATA
 from node.store.studies import (
     Try,
     add_assignments,
-    freeze_whole,
     instances_of,
     mark_generation_failed,
     patient_count,
     unfinished_generations,
 )
 from node.store.work import assignments_of
-from tests.unit.rows import STUDY, Clock, arrive, assign
+from tests.unit.rows import STUDY, Clock, arrive, assign, freeze_whole
 
 AUDIT = METADATA.tables["audit"]
 
