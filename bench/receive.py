@@ -22,12 +22,14 @@ from functools import partial
 from pathlib import Path
 
 from bench.sender import free_port, make_objects, send, wait_for_port
+from node.process import read_ready, receiver_role
 
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}
 Starter = Callable[[Path], contextlib.AbstractContextManager[int]]
 SITE = """[dicom]
 receiver = "{receiver}"
 port = {port}
+processes = {processes}
 max_associations_per_address = 100
 [store]
 path = "store"
@@ -51,15 +53,26 @@ def _process(command: list[str], port: int) -> Iterator[int]:
             process.wait(10)
 
 
-def _node(receiver: str = "own", *, sync: bool = True) -> Starter:
+@contextlib.contextmanager
+def _receivers(folder: Path, port: int, processes: int) -> Iterator[int]:
+    with contextlib.ExitStack() as stack:
+        for number in range(1, processes + 1):
+            role, parent = receiver_role(number), str(os.getpid())
+            command = [sys.executable, "-m", "node.roles", role, "--site", str(folder), "--parent", parent]
+            stack.enter_context(_process(command, port))
+            while not read_ready(folder / "store" / "run", role):
+                time.sleep(0.05)
+        yield port
+
+
+def _node(receiver: str = "own", *, sync: bool = True, processes: int = 1) -> Starter:
     """The real receiver process: header walk, digest and the committed row included."""
 
     def start(folder: Path) -> contextlib.AbstractContextManager[int]:
         port = free_port()
-        text = SITE.format(receiver=receiver, port=port, sync=str(sync).lower())
+        text = SITE.format(receiver=receiver, port=port, sync=str(sync).lower(), processes=processes)
         (folder / "config.toml").write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "node.roles", "receiver", "--site", str(folder), "--parent", str(os.getpid())]
-        return _process(command, port)
+        return _receivers(folder, port, processes)
 
     return start
 
@@ -91,6 +104,7 @@ OURS, OURS_UNSYNCED, COPY = "wetread", "wetread, sync = false", "loopback copy, 
 RECEIVERS: dict[str, Starter] = {
     OURS: _node(),
     OURS_UNSYNCED: _node(sync=False),
+    "wetread, two processes": _node(processes=2),
     "wetread on pynetdicom": _node("pynetdicom"),
     "storescp --fork, no fsync": _storescp(),
     "storescp --fork +B, bytes unseen, no fsync": _storescp("+B"),

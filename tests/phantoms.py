@@ -129,7 +129,7 @@ def _ellipse(
 
 
 def _base(sop_class_uid: str, name: str, modality: str, header: dict[str, object]) -> Dataset:
-    patient_id = str(header.get("PatientID", "PHANTOM-1"))
+    patient_id = str(header.get("PatientID", "P-1"))
     study_uid = str(header.get("StudyInstanceUID", derive_uid("phantom", "study", patient_id)))
     return _elements(
         SpecificCharacterSet="ISO_IR 192",

@@ -66,10 +66,13 @@ def check(site: Site = None, json: Json = False) -> None:
     """Check everything the site decides, without starting anything."""
     from node import infer
     from node.app import open_site
+    from node.deliver.connections import connection_to
 
     place = open_place(site)
     check_tls(place.settings.dicom)
     loaded = open_site(place.folder, place.settings)
+    for destination in place.settings.destinations.values():  # a missing secret or certificate is said here
+        connection_to(destination, calling_ae=place.settings.dicom.ae_title).close()
     states = infer.model_states(place.folder / "models")
     used = {name for handler in loaded.handlers.values() for name in handler.models}
     missing = [state for state in states if state.name in used and state.state != infer.State.READY]

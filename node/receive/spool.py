@@ -155,7 +155,8 @@ def _quarantine(store: Store, incoming: Incoming, status: int, reason: str) -> A
             size_bytes=size_bytes,
         )
     except SQLAlchemyError:
-        (store.root / name).unlink(missing_ok=True)  # the sender tries again; a file without a row is found by nobody
+        if not bad_reason(store.root):  # after a failed sync the row may be there in the end
+            (store.root / name).unlink(missing_ok=True)  # the sender tries again
         raise
     log.warning("object quarantined", sop_instance_uid=uid, reason=reason, calling_ae=incoming.calling_ae)
     return Answer(status, reason[:64])  # ErrorComment is LO: at most 64 characters

@@ -127,7 +127,7 @@ def _node(folder: Path, studies: int, *, receivers: int = 1) -> Iterator[Running
         routine = [str(number) for number in range(studies) if number % STAT_EVERY]
         head = config.partition("[[rules]]")[0]
         for pattern, replacement in waits.items():
-            head, count = re.subn(pattern, replacement, head, flags=re.MULTILINE)
+            head, count = re.subn(pattern, replacement, head, count=1, flags=re.MULTILINE)  # [dicom] is first
             assert count == 1, pattern
         return head + RULES.format(stat=json.dumps(stat), routine=json.dumps(routine))
 

@@ -131,3 +131,12 @@ def test_the_wheel_carries_the_site_and_nothing_at_the_top(tmp_path: Path) -> No
     assert carried == set(tracked)
     _run("init", str(tmp_path / "site"), cwd=tmp_path, path=tmp_path / "installed")
     assert (tmp_path / "site" / "sr_templates" / "brain_mr.toml").is_file()
+
+
+def test_a_check_names_a_secret_that_is_not_there(tmp_path: Path) -> None:
+    _run("init", str(tmp_path / "site"))
+    config = tmp_path / "site" / "config.toml"
+    lines = ("[destinations.web]", 'kind = "http"', 'url = "https://127.0.0.1:1/x"', 'secret_variable = "NOT_THERE"')
+    text = config.read_text(encoding="utf-8").replace("[[holds]]", "\n".join((*lines, "", "[[holds]]")), 1)
+    config.write_text(text, encoding="utf-8")
+    assert "NOT_THERE" in _run("check", "--site", str(tmp_path / "site"), code=1)
