@@ -195,7 +195,7 @@ def test_patient_and_order_are_read_with_issuer_and_request(tmp_path: Path) -> N
         ReferringPhysicianName="Li^Hua=李^华",
     )
     ds = normalise(read_dataset(path))
-    assert patient_of(ds) == Patient("PHANTOM-1", "HOSPITAL", PersonName("Wang^XiaoMing", "王^小明"), "19600102", "M")
+    assert patient_of(ds) == Patient("P-1", "HOSPITAL", PersonName("Wang^XiaoMing", "王^小明"), "19600102", "M")
     assert order_of(ds) == Order(
         study_instance_uid=str(ds.StudyInstanceUID),
         accession_number="A-1",
