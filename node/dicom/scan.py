@@ -7,9 +7,13 @@ clear error.  Works on little endian (PS3.5 A.1, A.2, A.4) and explicit big endi
 
 import mmap
 import os
+import re
 import struct
+import sys
+from array import array
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import lt
 from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
@@ -40,8 +44,15 @@ KEYWORDS = (
     "PatientID",
     "AccessionNumber",
 )
-WANTED = {tag_for_keyword(keyword): keyword for keyword in KEYWORDS}
+WANTED = {int(tag_for_keyword(keyword) or 0): keyword for keyword in KEYWORDS}
 MOST_MODALITY_BYTES = 16  # PS3.5 6.2, VR CS
+LONGEST_IN_RUN = 64
+SHORT_VALUE = b"|".join(
+    re.escape(length.to_bytes(2, "little")) + b".{%d}" % length for length in range(0, LONGEST_IN_RUN + 1, 2)
+)
+PLAIN = b".{4}(?:%s)(?:%s)" % (b"|".join(sorted(SHORT_VRS)), SHORT_VALUE)  # explicit VR little endian
+RUN = re.compile(b"(?:%s)*+" % PLAIN, re.DOTALL)
+ELEMENT = re.compile(PLAIN.replace(b".{4}", b"(.{4})", 1).replace(b"(?:" + SHORT_VALUE, b"(" + SHORT_VALUE), re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +84,32 @@ def scan_file(path: Path, transfer_syntax_uid: str) -> Outline:
 
 
 class Scan:
-    """A walk that can begin while the object is still coming in, when there is nothing else to do."""
+    """A walk that can go along with an object while it is still coming in."""
 
     def __init__(self, transfer_syntax_uid: str) -> None:
         """Nothing is looked at yet."""
         self._walker = _Walker(transfer_syntax_uid)
+        self._seen = 0
 
-    def begin(self, path: Path) -> None:
-        """Walk as far as the file goes now; what is wrong with it is for `finish` to say."""
-        with suppress(UnreadableInstanceError, OSError), _in_memory(path) as data:
-            self._walker.walk(data)
+    def see(self, piece: memoryview) -> None:
+        """Look at the next stretch of a dataset as it passes; what is wrong with it is for `finish` to say.
+
+        An element that begins in one stretch and ends in another stays for `finish`, unless it is of no interest.
+        """
+        start, self._seen = self._seen, self._seen + len(piece)
+        if start <= self._walker.position < self._seen:
+            with suppress(UnreadableInstanceError, struct.error):
+                self._walker.walk(piece, start, may_grow=True)
 
     def finish(self, path: Path) -> Outline:
-        """Walk the rest of a file that is whole; raises as `scan_file` does."""
-        with _in_memory(path) as data:
-            self._walker.walk(data)
+        """Walk the rest of a file that is whole; raises as `scan_file` does.
+
+        If every stretch was seen and all of it passed, the file is not even opened.
+        """
+        if not self._seen or self._walker.position != self._seen:
+            self._walker.step_back(self._seen)
+            with _in_memory(path) as file, memoryview(file)[dataset_offset(file) :] as data:
+                self._walker.walk(data)
         text = {keyword: self._walker.values.get(keyword, b"") for keyword in KEYWORDS}
         return Outline(
             sop_class_uid=_uid(text["SOPClassUID"]),
@@ -127,32 +149,47 @@ def _code(value: bytes) -> str:
 
 
 class _Walker:
-    """One pass over an encoded dataset; `position` is the start of the first element that is not passed yet."""
+    """One pass over an encoded dataset; `position` is the start of the first element that is not passed yet.
+
+    What is walked over may end anywhere, and grow until the next walk.
+    """
 
     def __init__(self, transfer_syntax_uid: str) -> None:
         self.values: dict[str, bytes] = {}
         self.position = 0
         self.previous = -1
+        self.before = (0, -1)  # position and tag before the last element that `pass_one` passed
+        self.may_grow = False
         self.is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
-        order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
+        self.has_runs = transfer_syntax_uid != ExplicitVRBigEndian
+        order = "<" if self.has_runs else ">"
         self.long = struct.Struct(order + "I")
         self.explicit = struct.Struct(order + "HH2sH")
         self.implicit = struct.Struct(order + "HHI")
 
-    def walk(self, data: mmap.mmap) -> None:
-        """Pass every element up to the end, and note the wanted ones; after an error, it can go on with more data."""
-        self.data, self.end = data, len(data)
-        if not self.position:
-            start = dataset_offset(data)
-            if not self.is_implicit and start < self.end and not _is_vr(self.take(start, 8)[4:6]):
-                self.is_implicit = True  # some senders write implicit VR whatever was negotiated; readers take it
-            self.position = start
-        while self.position < self.end:
-            if not self.is_implicit:
-                self.pass_plain()
-                if self.position == self.end:
-                    break
-            self.pass_one()
+    def walk(self, data: memoryview, start: int = 0, *, may_grow: bool = False) -> None:
+        """Pass every element of a stretch that begins at `start`, and note the wanted ones.
+
+        After an error, it can go on with more data. If the dataset `may_grow`, a value of no interest may reach beyond
+        the end.
+        """
+        self.data, self.start, self.end, self.may_grow = data, start, len(data), may_grow
+        if not self.position and not self.is_implicit and self.end and not _is_vr(self.take(0, 8)[4:6]):
+            self.is_implicit = True  # some senders write implicit VR whatever was negotiated; readers take it
+        self.position -= start
+        try:
+            while self.position < self.end:
+                if self.has_runs and not self.is_implicit:
+                    self.pass_run()
+                if self.position < self.end:
+                    self.pass_one()
+        finally:
+            self.position += start
+
+    def step_back(self, end: int) -> None:
+        """Go back before a value that was to end behind the `end` of what there is."""
+        if self.position > end:
+            self.position, self.previous = self.before
 
     def pass_one(self) -> None:
         """Pass an element of any kind."""
@@ -162,35 +199,37 @@ class _Walker:
         if length == UNDEFINED:
             position = self.skip_undefined(position, is_implicit=is_implicit)
         else:
-            if position + length > self.end:
-                missing = position + length - self.end
+            missing = position + length - self.end
+            if missing > 0 and (tag in WANTED or not self.may_grow):
                 raise UnreadableInstanceError(f"truncated: element {tag:08X} lacks its last {missing} bytes")
             if tag in WANTED:
                 if length > LONGEST_VALUE:
                     raise UnreadableInstanceError(f"{WANTED[tag]} is {length} bytes long")
-                self.values[WANTED[tag]] = self.data[position : position + length]
+                self.values[WANTED[tag]] = bytes(self.data[position : position + length])
             position += length
+        self.before = (self.start + self.position, self.previous)
         self.position, self.previous = position, tag
 
-    def pass_plain(self) -> None:
-        """Pass the elements with a short VR, as most are, up to the first that is anything else or not as it must be.
+    def pass_run(self) -> None:
+        """Pass all elements with a short VR and a short value, as most are, up to the first that is not.
 
-        Without a call for each element the walk takes a third of the time.
+        The machine for regular expressions does so in a fifth of the time that a loop takes. A run that is not in
+        order is left to `pass_one`, which says where.
         """
-        data, unpack, wanted, short_vrs = self.data, self.explicit.unpack_from, WANTED, SHORT_VRS
-        position, previous, end, last = self.position, self.previous, self.end, self.end - 8
-        while position <= last:
-            group, number, vr, length = unpack(data, position)
-            tag = group << 16 | number
-            behind = position + 8 + length
-            if vr not in short_vrs or tag <= previous or behind > end:
-                break
-            if tag in wanted:
-                if length > LONGEST_VALUE:
-                    break
-                self.values[wanted[tag]] = data[position + 8 : behind]
-            position, previous = behind, tag
-        self.position, self.previous = position, previous
+        found = RUN.match(self.data, self.position)
+        if found is None or found.end() == self.position:
+            return
+        elements = ELEMENT.findall(self.data, self.position, found.end())
+        numbers = array("H", b"".join(head for head, _ in elements))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        tags = [group << 16 | number for group, number in zip(numbers[::2], numbers[1::2], strict=True)]
+        if tags[0] <= self.previous or not all(map(lt, tags, tags[1:])):
+            self.has_runs = False
+            return
+        for tag in WANTED.keys() & set(tags):
+            self.values[WANTED[tag]] = elements[tags.index(tag)][1][2:]  # behind the length
+        self.position, self.previous = found.end(), tags[-1]
 
     def element(self, position: int, *, is_implicit: bool) -> tuple[int, int, int, bool]:
         """Tag, length, position of the value, and whether a value of undefined length is implicit inside."""
@@ -243,4 +282,4 @@ class _Walker:
         """`count` bytes at `position`."""
         if position + count > self.end:
             raise UnreadableInstanceError(f"truncated: the object ends inside an element at byte {position}")
-        return self.data[position : position + count]
+        return bytes(self.data[position : position + count])

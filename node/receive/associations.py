@@ -214,8 +214,6 @@ class _Association:
             self.take(event)
         if self.landing is not None:
             self.landing.write()
-            if self.due is None:
-                self.landing.look()
         if self.due is not None and not self.machine.is_closed:
             answer = self.perform(self.due)
             self.due = None

@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 
 MOST_PIECES = 512  # of one write; the system takes 1024
 LOOK_AT_DISK_BYTES = 1 << 26
-WORTH_A_LOOK_BYTES = 1 << 15  # most headers end before
 NO_ROOM = Answer(OUT_OF_RESOURCES, "disk nearly full")
 
 
@@ -52,7 +51,6 @@ class Landing:
         self.size_bytes = 0
         self.hasher = new_hasher()
         self.scan = Scan(transfer_syntax_uid)
-        self.has_looked = False
         self.file = -1
         if self.refusal.status == SUCCESS:
             try:
@@ -67,6 +65,7 @@ class Landing:
         """Take a stretch; it is written before the next bytes are received."""
         self.pieces.append(piece)
         self.hasher.update(piece)
+        self.scan.see(piece)
         self.size_bytes += len(piece)
         if len(self.pieces) >= MOST_PIECES:
             self.write()
@@ -88,12 +87,6 @@ class Landing:
             if not self.guard.watermark.has_room():
                 self.refusal = NO_ROOM
                 self.discard()
-
-    def look(self) -> None:
-        """Look at the beginning of an object whose rest is still to come, once there is enough of it."""
-        if not self.has_looked and self.file >= 0 and self.written >= WORTH_A_LOOK_BYTES:
-            self.has_looked = True
-            self.scan.begin(self.path)
 
     def close(self) -> Answer:
         """Write the rest and close the file; whether it can be handed on."""

@@ -1,7 +1,7 @@
 """One object from its temporary file to its acknowledged place, or to quarantine with a status.
 
-The order is the promise: checked, fsynced, linked without replacing, folder fsynced, row committed,
-and only then 0x0000. Files are synced by each Association for itself, rows of several are committed together.
+The order is the promise: checked, linked without replacing, file and folder fsynced, row committed, and only then
+0x0000. Files are synced by each Association for itself, rows of several are committed together.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from node.dicom.uid import is_valid_uid
 from node.errors import StoreError, UnreadableInstanceError
 from node.store.database import Store
 from node.store.digest import dataset_digest
-from node.store.files import link_instance, quarantine_file
+from node.store.files import keep_instance, quarantine_file
 from node.store.intake import Arrival, Kept, add_instance, add_quarantine
-from node.store.volume import bad_reason, free_megabytes, sync_file
+from node.store.volume import bad_reason, free_megabytes
 
 __all__ = ["CANNOT_UNDERSTAND", "MISMATCH", "OUT_OF_RESOURCES", "SUCCESS", "Answer", "Incoming", "accept"]
 
@@ -37,7 +37,7 @@ class Incoming:
     """An object as it came: a Part 10 file below ``incoming/`` whose dataset is untouched, and its command set.
 
     `digest` and `size_bytes` of the dataset are what a receiver found in passing; "" lets the spool read it again.
-    `scan` has looked at the beginning already.
+    `scan` has seen all of it as it passed.
     """
 
     path: Path
@@ -114,9 +114,7 @@ def _keep(store: Store, incoming: Incoming, outline: Outline) -> Answer:
     digest, size_bytes = incoming.digest, incoming.size_bytes
     if not digest:
         digest, size_bytes = dataset_digest(incoming.path)
-    if store.is_durable:
-        sync_file(store.root, incoming.path)
-    link_instance(store.root, incoming.path, incoming.sop_instance_uid, durably=store.is_durable)
+    keep_instance(store.root, incoming.path, incoming.sop_instance_uid, durably=store.is_durable)
     kept = add_instance(
         store,
         Arrival(

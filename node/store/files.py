@@ -1,7 +1,7 @@
 """Bytes on disk: never partial, never overwritten, never named by a peer.
 
-An incoming object is written under ``incoming/``, made durable, then linked to its place by a name
-that is the digest of its SOP Instance UID; linking fails if the name is taken, so the first object
+An incoming object is written under ``incoming/`` and linked to its place by a name that is the digest of its SOP
+Instance UID, and both are made durable before its row is; linking fails if the name is taken, so the first object
 with a UID stays.
 """
 
@@ -20,7 +20,7 @@ FOLDER_LENGTH = len("instances/00")
 
 __all__ = [
     "file_digest",
-    "link_instance",
+    "keep_instance",
     "make_instance_folders",
     "name_of",
     "quarantine_file",
@@ -41,19 +41,27 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def link_instance(root: Path, incoming: Path, sop_instance_uid: str, *, durably: bool = True) -> str:
-    """Give a durable incoming object its place as well, unless the place is taken; its path relative to `root`.
+def keep_instance(root: Path, incoming: Path, sop_instance_uid: str, *, durably: bool = True) -> str:
+    """Give an incoming object its place as well, unless the place is taken, and make it durable.
 
     A file in its place is nothing yet: what counts is its row. So this needs no lock, and whoever commits the row
-    calls `replace_instance` when the file in the place was not this one.
+    calls `replace_instance` when the file in the place was not this one. For the same reason the name may be there
+    before the bytes are durable; a disk with a journal then writes the two at once.
+
+    Returns
+    -------
+    Its path relative to `root`.
     """
     name = name_of(sop_instance_uid)
+    is_new = True
     try:
         os.link(incoming, f"{root}/{name}")
     except FileExistsError:
-        return name
+        is_new = False
     if durably:
-        sync_names(root, root / name[:FOLDER_LENGTH])
+        sync_file(root, incoming)
+        if is_new:
+            sync_names(root, f"{root}/{name[:FOLDER_LENGTH]}")
     return name
 
 
@@ -63,16 +71,16 @@ def replace_instance(root: Path, incoming: Path, name: str, *, durably: bool = T
     Call it in the write transaction that has seen that the object has no row: then a crash came between the other
     file and its row, or its sender is another Association that will find this row.
     """
-    target = root / name
+    target = f"{root}/{name}"
     if not _is_same_file(target, incoming):
         temporary = incoming.with_suffix(".link")
         os.link(incoming, temporary)
         temporary.replace(target)
         if durably:
-            sync_names(root, target.parent)
+            sync_names(root, f"{root}/{name[:FOLDER_LENGTH]}")
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
+def _is_same_file(one: str, other: Path) -> bool:
     try:
         return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116  once for every object received
     except FileNotFoundError:
@@ -94,7 +102,7 @@ def quarantine_file(root: Path, incoming: Path) -> tuple[str, str]:
     name = f"quarantine/{number}.dcm"
     sync_file(root, incoming)
     incoming.replace(root / name)
-    sync_names(root, root / "quarantine")
+    sync_names(root, f"{root}/quarantine")
     return number, name
 
 

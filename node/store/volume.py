@@ -70,12 +70,12 @@ def sync_file(root: Path, path: Path) -> None:
     _sync(root, path, os.O_RDWR)
 
 
-def sync_names(root: Path, folder: Path) -> None:
+def sync_names(root: Path, folder: str) -> None:
     """Make the names in a folder of the store durable; raises as `sync_file` does."""
     _sync(root, folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _sync(root: Path, path: Path, flags: int) -> None:
+def _sync(root: Path, path: Path | str, flags: int) -> None:
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -146,26 +146,43 @@ def test_our_file_header_is_read_back_by_pydicom(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_walk_that_began_with_a_part_ends_as_one_from_the_start(tmp_path: Path, syntax: str) -> None:
+def test_a_walk_over_stretches_ends_as_one_over_the_whole(tmp_path: Path, syntax: str) -> None:
     path = tmp_path / "a.dcm"
-    _write(path, _small(depth=2), syntax)
-    whole = path.read_bytes()
+    body = _write(path, _small(depth=2), syntax)
     expected = scan_file(path, syntax)
-    for cut in range(len(whole)):
-        scan = Scan(syntax)
-        path.write_bytes(whole[:cut])
-        scan.begin(path)
-        path.write_bytes(whole)
-        assert scan.finish(path) == expected, f"begun with {cut} bytes"
+    for cut in range(1, len(body)):
+        in_two, in_many = Scan(syntax), Scan(syntax)
+        for piece in (body[:cut], body[cut:]):
+            in_two.see(memoryview(piece))
+        for start in range(0, len(body), cut):
+            in_many.see(memoryview(body)[start : start + cut])
+        assert in_two.finish(path) == in_many.finish(path) == expected, f"cut at {cut} bytes"
 
 
 def test_a_walk_that_began_still_finds_what_is_missing_in_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
-    _write(path, _small(), ExplicitVRLittleEndian)
-    whole = path.read_bytes()
+    body = _write(path, _small(), ExplicitVRLittleEndian)
+    path.write_bytes(path.read_bytes()[:-1])
+    for cut in range(1, len(body) - 1):
+        scan = Scan(ExplicitVRLittleEndian)
+        scan.see(memoryview(body)[:cut])
+        scan.see(memoryview(body)[cut:-1])
+        with pytest.raises(UnreadableInstanceError, match="7FE00010 lacks its last 1 bytes"):
+            scan.finish(path)
+
+
+def test_an_image_that_was_seen_while_it_passed_is_not_opened_again(tmp_path: Path) -> None:
+    body = _write(tmp_path / "a.dcm", _small(depth=1), ExplicitVRLittleEndian)
+    expected = scan_file(tmp_path / "a.dcm", ExplicitVRLittleEndian)
     scan = Scan(ExplicitVRLittleEndian)
-    path.write_bytes(whole[:-2])
-    scan.begin(path)
-    path.write_bytes(whole[:-1])
-    with pytest.raises(UnreadableInstanceError, match="7FE00010 lacks its last 1 bytes"):
-        scan.finish(path)
+    for piece in (body[:-2], body[-2:-1], body[-1:]):
+        scan.see(memoryview(piece))
+    assert scan.finish(tmp_path / "no such file") == expected
+
+
+def test_elements_out_of_order_are_named_whether_they_are_short_or_long(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    elements = b"\x10\x00\x20\x00LO\x02\x00P1", b"\x08\x00\x60\x00CS\x02\x00CT"
+    path.write_bytes(file_header(CTImageStorage, "2.25.1", ExplicitVRLittleEndian) + b"".join(elements))
+    with pytest.raises(UnreadableInstanceError, match="00080060 at byte 18 is out of order"):
+        scan_file(path, ExplicitVRLittleEndian)

@@ -16,7 +16,7 @@ from node.domain.work import Assignment, Output, OutputKind, Priority
 from node.store.analyses import save_analysis
 from node.store.database import Store, open_store
 from node.store.digest import dataset_digest
-from node.store.files import link_instance
+from node.store.files import keep_instance
 from node.store.intake import Arrival, Kept, add_instance
 from node.store.outbox import mark_accepted, pending_deliveries
 from node.store.studies import Try, add_assignments
@@ -50,7 +50,7 @@ class Shelf:
     def keep(self, path: Path, uid: str, study: str, *, patient: str = "P1") -> Kept:
         os.utime(path, (self.clock.now, self.clock.now))
         digest, size = dataset_digest(path)
-        name = link_instance(self.store.root, path, uid)
+        name = keep_instance(self.store.root, path, uid)
         kept = add_instance(
             self.store,
             Arrival(

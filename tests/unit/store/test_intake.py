@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from node.errors import StoreError
 from node.store.database import Store, open_store
 from node.store.digest import new_hasher, text_of
-from node.store.files import link_instance, name_of
+from node.store.files import keep_instance, name_of
 from node.store.intake import Arrival, Kept, add_instance
 from node.store.schema import INSTANCES, STUDIES
 from node.store.volume import bad_reason
@@ -80,7 +80,7 @@ def test_objects_that_arrive_at_once_share_one_commit(store: Store) -> None:
 def test_of_two_contents_under_one_uid_at_once_one_is_kept_and_the_other_collides(store: Store) -> None:
     first, second = (_arrival(store, "2.25.90", content, name=content.decode()) for content in (b"one", b"two"))
     for arrival in (first, second):
-        link_instance(store.root, arrival.path, arrival.sop_instance_uid)
+        keep_instance(store.root, arrival.path, arrival.sop_instance_uid)
     outcomes = _add_at_once(store, [first, second])
     assert sorted(map(str, outcomes.values())) == ["collision", "new"]
     (winner,) = (name for name, outcome in outcomes.items() if outcome is Kept.NEW)
