@@ -22,11 +22,12 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from bench.sender import free_port, make_objects, wait_for_port
 from node.deliver import DicomConnection
+from node.deliver.stored import check_stored
 from node.dicom.part10 import file_header
 from node.domain.work import Output, OutputKind
 from node.send import send_files
 from node.settings import DicomDestination
-from node.store.files import file_digest
+from node.store.digest import content_digest
 
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}
 UNTUNED = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
@@ -64,13 +65,17 @@ def _wetread(files: list[Path], port: int) -> None:
 
 
 def _deliver(files: list[Path], port: int) -> None:
-    """What the worker does: the same with every file's SHA-256 checked before it goes."""
+    """What the worker does: the same with every file's digest checked before it goes."""
     destination = DicomDestination("bench", "127.0.0.1", port, "BENCH")
     outputs = [
-        Output(f"2.25.3.{path.stem}", OutputKind.HEAT_MAP, path, DIGESTS[path], path.stat().st_size) for path in files
+        Output(f"2.25.3.{path.stem}", OutputKind.HEAT_MAP, path, "", path.stat().st_size, digest=DIGESTS[path])
+        for path in files
     ]
     with DicomConnection(destination, calling_ae="WETREAD") as connection:
-        answers = {connection.send(output.path, output) for output in outputs}
+        answers = set()
+        for output in outputs:
+            check_stored(output.path, output)
+            answers.add(connection.send(output.path, output))
     _check(answers == {"0x0000"}, "wetread deliver")
 
 
@@ -91,7 +96,7 @@ def _check(is_whole: bool, name: str) -> None:  # noqa: FBT001  a claim
 DIGESTS: dict[Path, str] = {}
 SENDERS: dict[str, Send] = {
     OURS: _wetread,
-    "wetread worker, SHA-256 checked": _deliver,
+    "wetread worker, BLAKE3 checked": _deliver,
     "dcmsend": _dcmtk("dcmsend"),
     "storescu": _dcmtk("storescu", "-xs"),
 }
@@ -102,7 +107,7 @@ def _files(folder: Path, count: int, size_bytes: int) -> list[Path]:
     for number, (uid, content) in enumerate(make_objects(count, size_bytes)):
         files.append(folder / f"{number}.dcm")
         files[-1].write_bytes(file_header(str(CTImageStorage), uid, str(ExplicitVRLittleEndian)) + content)
-        DIGESTS[files[-1]] = file_digest(files[-1])
+        DIGESTS[files[-1]] = content_digest(files[-1].read_bytes())
     return files
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from skimage.filters import threshold_otsu
-from skimage.measure import approximate_polygon, find_contours
 from skimage.transform import resize
 
 from node.api import (
@@ -29,12 +28,14 @@ from node.api import (
     NotEvaluableError,
     PixelError,
     Reading,
-    Region,
     Segmentation,
     Series,
     Study,
     Terms,
     Volume,
+    confined,
+    largest_component,
+    region_of_slice,
     stack,
     voxel_volume_ml,
 )
@@ -71,8 +72,6 @@ SILENT_BORDER = 10  # voxels of the grid
 MAX_BRAIN_AT_BOTTOM = 0.25  # of the largest cross-section: Colin27 0.14; 0.34 with the lowest 40 mm cut away
 
 SHOWN_PERCENTILES = (1.0, 99.5)
-MAX_POINTS = 400
-FIRST_TOLERANCE = 0.2  # pixels
 
 HEAD_WORDS = re.compile(r"head|brain|skull|crani|头|颅|脑")
 OTHER_BODY_WORDS = re.compile(
@@ -139,10 +138,10 @@ def analyse(study: Study, models: Mapping[str, Model]) -> Reading:
     _check_tissue(tissue, field_mm)
     on_grid = model.run((image / image.max())[None, None])[0, 0]
     probability = orientation.undo(_resize(on_grid, orientation.apply(volume.array).shape))
-    mask = _largest(probability > model.card.threshold)
+    mask = largest_component(probability > model.card.threshold)
     volume_ml = float(mask.sum()) * voxel_volume_ml(volume.affine)
     _check_brain(orientation.apply(mask), volume_ml, spacing_mm)
-    brain = _largest(on_grid > model.card.threshold)
+    brain = largest_component(on_grid > model.card.threshold)
     _check_cover(brain, tissue)
     _check_scalp(brain, tissue, field_mm / GRID)
     return _reading(volume, probability, mask, volume_ml, model.card.threshold)
@@ -315,22 +314,15 @@ def _resize(array: _Array, shape: tuple[int, ...]) -> _Array:
     return np.asarray(resized, np.float32)
 
 
-def _largest(mask: Mask) -> Mask:
-    """Return the largest connected part; all False if there is none."""
-    labels, _ = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=2)
-    return np.asarray(labels == (np.argmax(sizes[1:]) + 1), np.bool_)
-
-
 def _reading(volume: Volume, probability: _Array, mask: Mask, volume_ml: float, threshold: float) -> Reading:
     areas = mask.sum(axis=(1, 2))
     widest = int(np.argmax(areas))
     covered = np.flatnonzero(areas)
     quarter, three_quarters = (int(covered[0] + round(share * np.ptp(covered))) for share in (0.25, 0.75))
     # Where the mask is not, nothing above the threshold may make an outline of its own.
-    outlined = np.where(mask, probability, np.minimum(probability, threshold * 0.999)).astype(np.float32)
+    outlined = confined(probability, mask, threshold)
     regions = {
-        index: _outline(outlined[index], volume, index, threshold)
+        index: region_of_slice(volume, index, outlined[index], threshold)
         for index in sorted({quarter, widest, three_quarters})
     }
     low, high = np.percentile(volume.array, SHOWN_PERCENTILES)
@@ -355,26 +347,6 @@ def _reading(volume: Volume, probability: _Array, mask: Mask, volume_ml: float, 
     uids, frames = volume.sop_instance_uids, volume.frame_numbers
     segmentation = Segmentation("brain", mask, volume.affine, uids, finding.finding_id, frames)
     return Reading(tuple(dict.fromkeys(uids)), (finding,), heat_maps, (segmentation,))
-
-
-def _outline(plane: _Array, volume: Volume, index: int, threshold: float) -> Region:
-    """Draw the largest outer outline on one slice, in SCOORD's corner-based coordinates (PS3.3 C.18.6.1.1)."""
-    # One row and column of zeros all around closes outlines at the border and moves indices by one.
-    contours = find_contours(np.pad(plane, 1), threshold)  # type: ignore[no-untyped-call]
-    contour = max(contours, key=lambda points: abs(_area(points)))
-    tolerance, points = FIRST_TOLERANCE, contour
-    while len(points) > MAX_POINTS + 1:
-        points = approximate_polygon(contour, tolerance)  # type: ignore[no-untyped-call]
-        tolerance *= 1.5
-    rows, columns = np.clip(points[:-1] - 1 + 0.5, 0, plane.shape).T
-    points = tuple((float(c), float(r)) for r, c in zip(rows, columns, strict=True))
-    return Region(volume.sop_instance_uids[index], points, volume.frame_number(index))
-
-
-def _area(points: npt.NDArray[np.float64]) -> float:
-    """Area inside a closed outline (shoelace formula), its sign the direction."""
-    rows, columns = points.T
-    return float(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1])) / 2.0
 
 
 handler = Handler(

@@ -1,23 +1,20 @@
-"""The node, wired: receive, complete, route, infer, report, deliver.
+"""The working side of the node, wired: complete, route, infer, report, deliver.
 
-The receiver process keeps objects and does nothing else. The worker process settles studies and does the
-rest, as durable workflows: each effect is a step, and a workflow that a dead process left behind goes on
+The receiver process (`node.front`) keeps objects and does nothing else. The worker process settles studies and does
+the rest, as durable workflows: each effect is a step, and a workflow that a dead process left behind goes on
 where it stopped.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from node import __version__, complete, infer, report
 from node.audit import write_anchor
 from node.deliver import DicomConnection, MllpConnection, check_destination
-from node.deliver.commitment import take_report
 from node.deliver.connections import Connection, connection_to
 from node.deliver.outbox import visit
 from node.deliver.rounds import Checked
@@ -25,31 +22,22 @@ from node.deliver.verify import check
 from node.domain.work import Priority
 from node.engine import Engine, Queue
 from node.errors import ConfigError, StoreError
+from node.late_orders import hasten_readings, resend_results
 from node.network.tls import server_context
-from node.receive import Answer, EventReport, Receiver, TouchedStudies, accept, own_folder, serve, sweep_leftovers
-from node.receive.hl7_listener import Hl7Listener, serve_hl7
-from node.receive.orders import take_message
-from node.settings import DicomDestination, Hl7Destination, Settings, Verify
+from node.settings import Hl7Destination, Settings
 from node.steps import Site, infer_assignment, report_assignment, report_failure, route_study
 from node.store import studies, work
 from node.store.check import open_sound_store
-from node.store.database import Store
 from node.store.erase import finish_removals
-from node.store.intake import mark_released, sweep_quarantine
 from node.store.nightly import check_share
 from node.store.orders import forget_orders_before
 from node.store.outbox import Batch, open_batches
 from node.store.removal import ERASE
 from node.store.retention import sweep_partial, tidy
-from node.store.volume import bad_reason, free_megabytes
 
 __all__ = [
     "Worker",
-    "may_hear_reports",
-    "note_report",
     "open_site",
-    "start_listener",
-    "start_receiver",
     "start_worker",
     "work_prefixes",
 ]
@@ -57,7 +45,6 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 FINISHED_WORK_KEPT = timedelta(days=7)  # what has ended is told by the rows; the engine's memory is for repeats
-PROCESSING_FAILURE = 0x0110  # PS3.7 C.5
 TRIES = 3  # a step may fail for reasons that pass: no room on the disk, a database that is locked for too long
 
 
@@ -69,7 +56,7 @@ def open_site(folder: Path, settings: Settings) -> Site:
     WetreadError
         If a handler, template, model card, rule or the store is not what it must be.
     """
-    infer.check_onnxruntime()
+    infer.check_onnxruntime(settings.infer.device)
     handlers = infer.load_handlers(folder / "handlers")
     templates = report.load_templates(folder / "sr_templates")
     for rule in settings.rules:
@@ -86,62 +73,8 @@ def open_site(folder: Path, settings: Settings) -> Site:
             MllpConnection(destination)  # opens nothing, but reads its certificates
     if settings.hl7.port and settings.hl7.tls:
         server_context(settings.hl7, where="[hl7]")
-    return Site(folder, settings, open_sound_store(settings.store.path), handlers, templates, __version__)
-
-
-def start_receiver(settings: Settings, store: Store, *, number: int = 1) -> Receiver:
-    """Open the front door on a store; what an interrupted receive left behind is swept first.
-
-    `number` tells the processes apart that share the door, from 1.
-    """
-    processes = settings.dicom.processes
-    count = sweep_leftovers(store.root, number, processes)
-    if number == 1:
-        count += sweep_quarantine(store)
-    if count:
-        log.info("unfinished objects swept", count=count)
-    least_mb = settings.store.refuse_below_free_mb
-    again_mb = settings.store.accept_again_above_free_mb or least_mb * 11 // 10
-    return serve(
-        settings.dicom,
-        own_folder(store.root, number),
-        accept=partial(accept, store, refuse_below_free_mb=least_mb),
-        released=partial(mark_released, store),
-        has_room=lambda: free_megabytes(store.root) >= least_mb and not bad_reason(store.root),
-        has_ample_room=lambda: free_megabytes(store.root) >= again_mb and not bad_reason(store.root),
-        touched=TouchedStudies(store.root / "run", number, processes) if processes > 1 else None,
-        writes_early=store.is_durable,
-        reported=partial(note_report, store) if may_hear_reports(settings) else None,
-    )
-
-
-def may_hear_reports(settings: Settings) -> bool:
-    """True if some PACS may be asked for storage commitment and the receiver can take its report."""
-    return settings.dicom.receiver == "own" and any(
-        isinstance(one, DicomDestination) and one.verify in (Verify.AUTO, Verify.COMMITMENT)
-        for one in settings.destinations.values()
-    )
-
-
-def note_report(store: Store, report: EventReport) -> Answer:
-    """Take what a PACS says it has committed, on an Association of its own."""
-    try:
-        return Answer(take_report(store, report.dataset, report.transfer_syntax_uid))
-    except (StoreError, SQLAlchemyError) as error:  # locked for too long: the PACS may say it again
-        log.error("commitment report not noted", error=type(error).__name__)
-        return Answer(PROCESSING_FAILURE, "the report could not be noted")
-
-
-def start_listener(settings: Settings, store: Store) -> Hl7Listener | None:
-    """Listen for orders of the hospital's systems, if the site wants that."""
-    if not settings.hl7.port:
-        return None
-    least_mb = settings.store.refuse_below_free_mb
-
-    def has_room() -> bool:
-        return free_megabytes(store.root) >= least_mb and not bad_reason(store.root)
-
-    return serve_hl7(settings.hl7, partial(take_message, store, settings.hl7, has_room))
+    store, children = open_sound_store(settings.store.path), infer.Pool(settings.infer)
+    return Site(folder, settings, store, handlers, templates, __version__, children)
 
 
 @dataclass(slots=True)
@@ -286,6 +219,8 @@ class Worker:
             elif not is_alive:
                 reason = f"reading failed {count} times; the log says why"
                 work.mark_assignment_failed(store, assignment, reason, workflow=assignment.assignment_id)
+        hasten_readings(self.site, self._hasten)
+        resend_results(self.site)
         for batch in open_batches(store):
             count, is_alive = engine.chain(_visit_prefix(batch))
             if not is_alive:
@@ -295,6 +230,11 @@ class Worker:
             log.warning("clock was set back, waits shortened", count=count)
         with store.reading() as connection:
             write_anchor(connection, store.root / "audit.anchor")
+
+    def _hasten(self, assignment_id: str, priority: Priority) -> None:
+        count, is_alive = self.engine.chain(_reading_prefix(assignment_id))
+        if is_alive:
+            self.engine.hasten(f"{_reading_prefix(assignment_id)}{count}", priority)
 
     def tidy(self) -> None:
         """Finish removals that were cut short, remove what was kept long enough, and let the engine forget old work."""
@@ -334,6 +274,8 @@ class Worker:
     def stop(self, *, drain_s: float) -> None:
         """Let running steps end; what is left goes on at the next start."""
         self.engine.stop(drain_s=drain_s)
+        if self.site.children is not None:
+            self.site.children.close()
         for connection in self.connections.values():
             connection.close()
 

@@ -10,7 +10,6 @@ is fixed and locked (a dead worker's work comes back when the same id starts aga
 site was given a new id: in one folder of locks it sees that the old one is dead).
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -22,13 +21,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos._dbos import _get_dbos_instance
 
 from node.domain.work import Priority
 from node.errors import AlreadyRunningError, StoreError
+from node.lock import lock_executor
 
-__all__ = ["FAILED", "Engine", "Queue", "forget_work", "lock_executor"]
+__all__ = ["FAILED", "Engine", "Queue", "forget_work"]
 
 log = structlog.get_logger(__name__)
 
@@ -169,6 +171,21 @@ class Engine:
         """Run one effect of a workflow and record its result (small and picklable: paths and hashes, never pixels)."""
         return DBOS.run_step({"name": name}, function, *arguments)
 
+    def hasten(self, workflow_id: str, priority: Priority) -> bool:
+        """Move work forward that still waits in its queue; false if it waits no more.
+
+        DBOS has no call for it. Its queue reads the priority of a row whenever it takes the next one.
+        """
+        database = _get_dbos_instance()._sys_db
+        rows = database.tables.workflow_status
+        query = (
+            sa.update(rows)
+            .where(rows.c.workflow_uuid == workflow_id, rows.c.status == "ENQUEUED", rows.c.priority > int(priority))
+            .values(priority=int(priority))
+        )
+        with database.engine.begin() as connection:
+            return bool(connection.execute(query).rowcount)
+
     def status_of(self, workflow_id: str) -> str | None:
         """How a piece of work is doing (``SUCCESS``, ``ERROR``, ...); None if it was never handed over."""
         status = DBOS.get_workflow_status(workflow_id)
@@ -229,23 +246,6 @@ def forget_work(url: str, prefixes: Sequence[str]) -> None:
             client.delete_workflows([item.workflow_id for item in found])
     finally:
         client.destroy()
-
-
-def lock_executor(folder: Path, executor_id: str) -> int:
-    """Take the lock of an executor id; it is given back when the process ends, however it ends.
-
-    Raises
-    ------
-    AlreadyRunningError
-        If a living process has it.
-    """
-    descriptor = os.open(folder / f"{executor_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AlreadyRunningError(f"executor {executor_id} of this store is already running") from error
-    return descriptor
 
 
 def _registered(workflow: Callable[..., None]) -> Callable[..., None]:

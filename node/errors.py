@@ -11,6 +11,7 @@ __all__ = [
     "ConfigError",
     "DeliveryError",
     "DicomError",
+    "EvaluationError",
     "GeometryError",
     "HandlerError",
     "InferenceError",
@@ -129,6 +130,10 @@ class InferenceError(WetreadError):
 
 class InferenceLimitError(InferenceError):
     """An analysis was stopped at its time or memory limit."""
+
+
+class EvaluationError(WetreadError):
+    """Labels, images or criteria are not what an evaluation needs; the message names the file."""
 
 
 class TemplateError(WetreadError):

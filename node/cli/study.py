@@ -47,7 +47,8 @@ def _row(one: StudyState, now: float) -> tuple[object, ...]:
     images = f"{one.instances}" if one.expected is None else f"{one.instances} of {one.expected}"
     age = _age(now - one.last_instance_at)
     who = f"{one.calling_ae} / {one.modality}" if one.modality else one.calling_ae
-    return one.study_uid, one.accession_number, one.state, one.generation, images, who, age, one.reason
+    state = f"{one.state}, review" if one.needs_review else one.state
+    return one.study_uid, one.accession_number, state, one.generation, images, who, age, one.reason
 
 
 def _age(seconds: float) -> str:

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # t
 from node import __version__
 from node.conformance.records import (
     AllowedPeer,
+    Asked,
     Destination,
     Limits,
     Proposal,
@@ -28,11 +29,16 @@ from node.conformance.records import (
     Status,
     Tls,
     TransferSyntax,
+    WebDestination,
+    WebTransaction,
 )
 from node.conformance.statuses import JUDGEMENTS, REJECTIONS, STATUSES, WITHOUT_SYNC
 from node.deliver.association import OWN_PDU_BYTES
 from node.deliver.sent_classes import SENT_CLASSES
 from node.deliver.storage import contexts_of
+from node.deliver.verify_pacs import ASKED_FOR
+from node.dicom.commitment import COMMITMENT
+from node.dicom.native import NATIVE_SYNTAXES
 from node.dicom.part10 import FileMeta
 from node.dicom.repertoires import codec_of
 from node.domain.work import OutputKind
@@ -48,7 +54,7 @@ from node.network.negotiation import (
 from node.network.pdu import APPLICATION_CONTEXT
 from node.receive.guard import MINIMUM_BYTES_PER_S
 from node.receive.scp import STORAGE_CLASSES, SYNTAXES
-from node.settings import DicomDestination, DicomSettings, Sender, Settings
+from node.settings import DicomDestination, DicomSettings, Sender, Settings, StowDestination, Verify
 
 __all__ = ["describe"]
 
@@ -60,6 +66,25 @@ NEWER_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
     "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
 }
+PURPOSES = {
+    COMMITMENT: "to commit what it took (PS3.4 J.3.2); its report is heard for some seconds on the same Association",
+    str(StudyRootQueryRetrieveInformationModelFind): "whether it has what it took, at the level IMAGE",
+    VERIFICATION: "so that the Association opens and says that nothing else is offered; no C-ECHO is sent",
+}
+STORED_BY_WEB = WebTransaction(
+    "STOW-RS",
+    "POST /studies",
+    'multipart/related; type="application/dicom", one instance in Explicit VR Little Endian',
+    "application/dicom+json",
+    "to store a result (PS3.18 10.5)",
+)
+FOUND_BY_WEB = WebTransaction(
+    "QIDO-RS",
+    "GET /studies/{study}/instances?SOPInstanceUID={instance}",
+    "",
+    "application/dicom+json",
+    "whether it has what it took (PS3.18 10.6)",
+)
 OF_OUR_OWN_LAYER = (0x0122, 0x0211)  # the library of the other receiver has words of its own for these
 
 
@@ -91,6 +116,16 @@ def describe(settings: Settings) -> Statement:
             _destination(destination)
             for destination in settings.destinations.values()
             if isinstance(destination, DicomDestination)
+        ),
+        hears_reports=is_own
+        and any(
+            isinstance(one, DicomDestination) and COMMITMENT in ASKED_FOR.get(one.verify, ())
+            for one in settings.destinations.values()
+        ),
+        web_destinations=tuple(
+            _web_destination(destination)
+            for destination in settings.destinations.values()
+            if isinstance(destination, StowDestination)
         ),
         judgements=JUDGEMENTS,
         queries=tuple(map(_query, settings.complete.senders)),
@@ -166,7 +201,16 @@ def _destination(destination: DicomDestination) -> Destination:
         timeout_s=destination.timeout_s,
         is_secure=destination.tls,
         proposals=tuple(proposal for kind in kinds for proposal in _proposals(kind)),
+        asked=tuple(
+            Asked(_sop_class(uid), PURPOSES[uid], tuple(map(_syntax, NATIVE_SYNTAXES)))
+            for uid in ((*ASKED_FOR[destination.verify], VERIFICATION) if destination.verify in ASKED_FOR else ())
+        ),
     )
+
+
+def _web_destination(destination: StowDestination) -> WebDestination:
+    asked = () if destination.verify is Verify.NONE else (FOUND_BY_WEB,)
+    return WebDestination(destination.name, destination.url, destination.timeout_s, (STORED_BY_WEB, *asked))
 
 
 def _proposals(kind: OutputKind) -> Iterator[Proposal]:

@@ -67,6 +67,7 @@ def hl7_statement(settings: Settings) -> str:
         received=table(
             ("field", "what it gives"), [(_filled(name, hl7), _filled(what, hl7)) for name, what in RECEIVED]
         ),
+        late=_late(settings),
         verdicts=table(("MSA-1", "error (table 0357)", "when"), [(a, _meanings(b), c) for a, b, c in VERDICTS]),
         ack_fields=_fields(ACK_FIELDS, ("2.5 and later", "before")),
         limits=_limits(hl7),
@@ -146,6 +147,26 @@ def _listener(hl7: Hl7Settings) -> str:
             ("character set of a message without MSH-18", plain(hl7.character_set)),
         ],
     )
+
+
+def _late(settings: Settings) -> str:
+    """What becomes of an order that comes after the results."""
+    if not settings.report.resend_after_late_order:
+        words = (
+            "An order that comes when the results were made changes nothing and sends nothing again; `wetread explain` "
+            "tells of it. A RIS that files by placer order number may want `resend_after_late_order` of `[report]`, "
+            "which sends it the message again."
+        )
+    else:
+        words = (
+            "When an order comes after the results were made, at most "
+            f"{settings.deliver.give_up_after_h:g} h later (`give_up_after_h`), each RIS is sent the message of the "
+            "reading again, with what the order says, as corrected (C in OBR-25 and OBX-11), if that is more or other "
+            "than what the message before said. MSH-10 is new; on every retry it is the same. The DICOM objects, and "
+            "JSON and FHIR, stay as they are. Only the last generation of a study is sent again. `wetread explain` "
+            "tells of it."
+        )
+    return f"{fill(words, WIDTH)}\n"
 
 
 def _tls(hl7: Hl7Settings) -> str:

@@ -9,12 +9,16 @@ from pathlib import Path
 from string import Template
 from textwrap import fill
 
-from node.conformance.records import Destination, Query, SopClass, Statement, TransferSyntax
+from node.conformance.records import Destination, Query, SopClass, Statement, TransferSyntax, WebDestination
 
 __all__ = ["WIDTH", "plain", "table", "to_markdown"]
 
 SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 WIDTH = 120
+REPORTS = (
+    "An N-EVENT-REPORT of the Storage Commitment Push Model is taken too on an Association that the archive opens, if\n"
+    "it proposes by role selection to be the SCP (PS3.4 J.3.3). The transaction must be one that this node asked for."
+)
 TRIED_AGAIN = "is sent again, after longer and longer pauses, until give_up_after_h"
 
 
@@ -43,6 +47,8 @@ def to_markdown(statement: Statement) -> str:
         statuses=_statuses(statement),
         own_max_pdu_bytes=statement.own_max_pdu_bytes,
         destinations="\n".join((*map(_destination, statement.destinations), *map(_query, statement.queries))),
+        reports=REPORTS if statement.hears_reports else "None.",
+        web="\n".join(map(_web, statement.web_destinations)) or "No destination is one.\n",
         judgements=_judgements(statement),
         interfaces=_interfaces(statement),
         character_sets=fill(", ".join(statement.character_sets), WIDTH),
@@ -53,13 +59,16 @@ def to_markdown(statement: Statement) -> str:
 def _services(statement: Statement) -> str:
     sent = {proposal.sop_class.uid: proposal.sop_class for to in statement.destinations for proposal in to.proposals}
     asked = {query.sop_class.uid: query.sop_class for query in statement.queries}
+    asked |= {one.sop_class.uid: one.sop_class for to in statement.destinations for one in to.asked}
+    web = {one.service: one for to in statement.web_destinations for one in to.transactions}
     return table(
         ("network service", "user (SCU)", "provider (SCP)"),
         [
-            ("Verification", "no", "yes"),
+            ("Verification", "yes" if asked.pop(statement.verification.uid, None) else "no", "yes"),
             (f"Storage of {len(statement.storage)} SOP classes of the standard, and others (4.2.1.4)", "no", "yes"),
             *((_named(sent[uid]), "yes", "yes") for uid in sorted(sent)),
             *((_named(asked[uid]), "yes", "no") for uid in sorted(asked)),
+            *((f"{service} of DICOMweb (PS3.18), as user agent", "yes", "no") for service in sorted(web, reverse=True)),
         ],
     )
 
@@ -128,7 +137,28 @@ def _destination(destination: Destination) -> str:
         ],
     )
     name = plain(destination.name)
-    return f"Destination {name}: {where}; it must answer in {destination.timeout_s:g} s.\n\n{proposals}"
+    asked = table(
+        ("asked about what it took", "UID", "role", "what for", "transfer syntaxes, best first"),
+        [
+            (one.sop_class.name, one.sop_class.uid, "SCU", one.purpose, ", ".join(map(_named, one.transfer_syntaxes)))
+            for one in destination.asked
+        ],
+    )
+    return f"Destination {name}: {where}; it must answer in {destination.timeout_s:g} s.\n\n{proposals}\n" + (
+        asked if destination.asked else "It is not asked about what it took.\n"
+    )
+
+
+def _web(destination: WebDestination) -> str:
+    transactions = table(
+        ("service", "request", "sent", "accepted", "what for"),
+        [
+            (one.service, f"`{one.request}`", plain(one.sent), plain(one.accepted), one.purpose)
+            for one in destination.transactions
+        ],
+    )
+    where = f"{plain(destination.url)}; it must answer in {destination.timeout_s:g} s"
+    return f"Destination {plain(destination.name)}: {where}.\n\n{transactions}"
 
 
 def _query(query: Query) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "AllowedPeer",
+    "Asked",
     "Destination",
     "Judgement",
     "Limits",
@@ -15,6 +16,8 @@ __all__ = [
     "Status",
     "Tls",
     "TransferSyntax",
+    "WebDestination",
+    "WebTransaction",
 ]
 
 
@@ -107,8 +110,17 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A service that a PACS is asked for about what it took, as its user, and what for."""
+
+    sop_class: SopClass
+    purpose: str
+    transfer_syntaxes: tuple[TransferSyntax, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
-    """A PACS that results are sent to."""
+    """A PACS that results are sent to; `asked` has what follows that, best first, each a context of its own."""
 
     name: str
     ae_title: str
@@ -117,6 +129,28 @@ class Destination:
     timeout_s: float
     is_secure: bool
     proposals: tuple[Proposal, ...]
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WebTransaction:
+    """A request of DICOMweb: its service, what is asked below the root, and the media types that go and may come."""
+
+    service: str
+    request: str
+    sent: str
+    accepted: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebDestination:
+    """An origin server that results are sent to as its user agent."""
+
+    name: str
+    url: str
+    timeout_s: float
+    transactions: tuple[WebTransaction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +183,8 @@ class Statement:
     `plain_port` 0 is none. `storage` lists the classes by name that are taken, each in every one of
     `storage_syntaxes`; `storage_rules` say in words what else is taken.
     `unknown_syntax_result` is the answer to a class of storage in no transfer syntax of these (PS3.8 Table 9-18), and
-    `own_max_pdu_bytes` is the longest P-DATA-TF that a PACS may answer with.
+    `own_max_pdu_bytes` is the longest P-DATA-TF that a PACS may answer with. With `hears_reports` a PACS
+    may report what it commits on an Association that it opens.
     """
 
     product: str
@@ -172,6 +207,8 @@ class Statement:
     rejections: tuple[Rejection, ...]
     statuses: tuple[Status, ...]
     destinations: tuple[Destination, ...]
+    hears_reports: bool
+    web_destinations: tuple[WebDestination, ...]
     judgements: tuple[Judgement, ...]
     queries: tuple[Query, ...]
     own_max_pdu_bytes: int

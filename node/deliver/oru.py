@@ -7,12 +7,12 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
 
+from node.deliver.gate import check_message
 from node.deliver.mapping import Fields, apply_rules, values_of
 from node.deliver.observations import (
     NOT_OBTAINED,
@@ -22,9 +22,9 @@ from node.deliver.observations import (
     observations,
     result_status,
 )
+from node.deliver.person import DATES, authority, checked, pid
 from node.deliver.profile import Profile, profile
 from node.deliver.structure import check_structure
-from node.dicom.uid import is_valid_uid
 from node.domain.algorithm import Algorithm, Basis
 from node.domain.codes import Code
 from node.domain.findings import Status
@@ -40,7 +40,6 @@ from node.network.er7 import (
     escape,
     join_segments,
     moment_field,
-    repetitions,
     segment,
 )
 from node.settings import Hl7Destination
@@ -51,10 +50,7 @@ log = structlog.get_logger(__name__)
 
 LONGEST_CONTROL_ID = 20  # HL7 v2.5.1 2.15.9.10
 CONTROL_ID = re.compile(r"[A-Za-z0-9.-]+")
-LONGEST_NAMESPACE = 20  # HL7 v2.5.1 2.A.33 (HD)
 LONGEST_TEXT = 199  # HL7 v2.5.1 2.A.74 (ST); words of an order, which its sender has in full
-SEXES = frozenset({"A", "F", "M", "N", "O", "U"})  # HL7 table 0001
-DATES = {8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}  # HL7 v2.5.1 2.A.77 (TS), by length
 TIMES = {6: "%H%M%S", 4: "%H%M"}
 ASKED_FOR = {  # MSH-15 and MSH-16, HL7 table 0155
     "original": (NOTHING, NOTHING),
@@ -95,7 +91,7 @@ def build_oru(
     ------
     MessageError
         If an identifier is missing, a number is not finite or has no unit, text cannot be written in
-        the character set, or the message does not have the structure of ORU_R01.
+        the character set, or the message does not have the structure of ORU_R01 or, read back, another patient.
     ConfigError
         If the destination's character set or version is unknown.
     """
@@ -112,7 +108,7 @@ def build_oru(
         node=f"{destination.sending_application} {application_version}",
         form=Form(version, destination.coded_type),
     )
-    header, person = _msh(destination, version, message_control_id, made_at), _pid(patient)
+    header, person = _msh(destination, version, message_control_id, made_at), pid(patient)
 
     def written(order: Order) -> str:
         orc, obr = _order(statement, order, destination, made_at)
@@ -132,9 +128,11 @@ def build_oru(
         message = written(bare)  # words of another system must not cost a result
         log.warning("words of the order left out", output=message_control_id, destination=destination.name)
     try:
-        return message.encode(encoding)
+        content = message.encode(encoding)
     except UnicodeEncodeError:
         raise MessageError(f"the text of the message cannot be written in {destination.character_set}") from None
+    check_message(content, patient=patient, order=order, destination=destination)
+    return content
 
 
 def check_destination(destination: Hl7Destination) -> None:
@@ -178,10 +176,10 @@ def _msh(destination: Hl7Destination, version: Profile, message_control_id: str,
     commit, application = ASKED_FOR[destination.acknowledgement]
     return {
         2: ENCODING_CHARACTERS,
-        3: _authority(destination.sending_application),
-        4: _authority(destination.sending_facility),
-        5: _authority(destination.receiving_application),
-        6: _authority(destination.receiving_facility),
+        3: authority(destination.sending_application),
+        4: authority(destination.sending_facility),
+        5: authority(destination.receiving_application),
+        6: authority(destination.receiving_facility),
         7: moment_field(made_at),
         9: version.message_type,
         10: escape(message_control_id),
@@ -194,63 +192,14 @@ def _msh(destination: Hl7Destination, version: Profile, message_control_id: str,
     }
 
 
-def _pid(patient: Patient) -> Fields:
-    patient_id = escape(patient.patient_id.strip())
-    if not patient_id:
-        raise MessageError("an ORU needs a PatientID: PID-3 is how a RIS knows whose result it is")
-    names = (
-        _name(patient.name.ideographic, "I"),  # HL7 table 0465: name representation
-        _name(patient.name.alphabetic, "A"),
-        _name(patient.name.phonetic, "P"),
-    )
-    return {
-        1: Er7("1"),
-        3: components(patient_id, NOTHING, NOTHING, _authority(patient.issuer, "&")),
-        5: repetitions(names) or components(*[NOTHING] * 6, Er7("U")),  # HL7 table 0200: name unknown
-        7: _checked(patient.birth_date, DATES),
-        8: Er7(patient.sex) if patient.sex in SEXES else NOTHING,
-    }
-
-
-def _authority(text: str, separator: str = "^") -> Er7:
-    """An HD: a namespace, a UID as such, or a name that is too long for a namespace as a local identifier."""
-    text = text.strip()
-    if is_valid_uid(text):
-        return Er7(f"{separator}{text}{separator}ISO")
-    if len(escape(text)) > LONGEST_NAMESPACE:
-        return Er7(f"{separator}{escape(text)}{separator}L")
-    return escape(text)
-
-
-def _checked(text: str, formats: Mapping[int, str]) -> Er7:
-    """A date or time of the header if it is one; headers hold others, and a RIS refuses the message for them."""
-    known = formats.get(len(text))
-    if known is None or not (text.isascii() and text.isdigit()):
-        return NOTHING
-    try:
-        datetime.strptime(text, known)  # noqa: DTZ007 (only whether it is a date)
-    except ValueError:
-        return NOTHING
-    return Er7(text)
-
-
-def _name(group: str, representation: str) -> Er7:
-    """One repetition of XPN (HL7 v2.5.1 2.A.88) from one component group of PN (PS3.5 6.2.1.2)."""
-    parts = [escape(part.strip()) for part in group.split("^", 4)]
-    if not any(parts):
-        return NOTHING
-    family, given, middle, prefix, suffix = (*parts, *[NOTHING] * (5 - len(parts)))
-    return components(family, given, middle, suffix, prefix, NOTHING, Er7("L"), Er7(representation))
-
-
 def _order(statement: Statement, order: Order, destination: Hl7Destination, made_at: datetime) -> tuple[Fields, Fields]:
     placer = escape(order.placer_order_number)
     accession = escape(order.accession_number)
     filler = accession if destination.accession_as_filler and accession else escape(order.filler_order_number)
     procedure = code_field(order.procedure) if order.procedure else NOTHING
     title = components(NOTHING, escape(order.study_description.strip()) or escape(statement.title))
-    study_date = _checked(order.study_date, {8: DATES[8]})
-    study_time = _checked(order.study_time.split(".")[0], TIMES) if study_date else NOTHING
+    study_date = checked(order.study_date, {8: DATES[8]})
+    study_time = checked(order.study_time.split(".")[0], TIMES) if study_date else NOTHING
     obr = {
         1: Er7("1"),
         2: placer,

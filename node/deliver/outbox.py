@@ -14,6 +14,7 @@ from node.deliver.folder import THERE, WRITTEN
 from node.deliver.mllp import MllpConnection, send_oru
 from node.deliver.orthanc import STORED
 from node.deliver.patience import LEAST_ATTEMPTS, delay_s, is_over
+from node.deliver.stored import check_stored
 from node.errors import DeliveryError, MessageError
 from node.settings import (
     DeliverSettings,
@@ -25,7 +26,6 @@ from node.settings import (
     Verify,
 )
 from node.store.database import Store
-from node.store.files import file_digest
 from node.store.outbox import blocked_until, mark_accepted, mark_dead, mark_postponed, pending_deliveries
 from node.store.work import Delivery
 
@@ -114,8 +114,7 @@ def _send_all(store: Store, pending: list[Delivery], way: _Way, settings: Delive
 def _send_one(store: Store, item: Delivery, way: _Way, settings: DeliverSettings) -> float | None:
     identity = {"output": item.output.output_id, "destination": item.destination, "kind": str(item.output.kind)}
     try:
-        if file_digest(item.output.path) != item.output.sha256:
-            raise DeliveryError("the stored bytes are not the ones that were made", is_permanent=True)
+        check_stored(item.output.path, item.output)
         answer = way.send(item)
     except OSError as error:
         is_gone = isinstance(error, FileNotFoundError)  # else short of descriptors, a disk that comes back

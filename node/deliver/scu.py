@@ -5,7 +5,6 @@ References
 PS3.4 Annex B (Storage Service Class), PS3.7 Annex C (status).
 """
 
-import hashlib
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +13,7 @@ import structlog
 
 from node.deliver.association import ApplicationEntity
 from node.deliver.storage import StorageUser
+from node.deliver.stored import check_stored
 from node.dicom.part10 import FileMeta, read_file_meta
 from node.domain.work import Output
 from node.errors import ConfigError, DeliveryError, UnreadableInstanceError
@@ -106,7 +106,7 @@ class DicomConnection:
         path
             The Part 10 file; its dataset goes over the wire byte for byte if the PACS takes it as it is.
         output
-            What the file must be: the object's UID and the file's SHA-256.
+            What the file must be: the object's UID. Whoever sends has looked at its bytes (`node.deliver.stored`).
 
         Returns
         -------
@@ -117,7 +117,7 @@ class DicomConnection:
         Raises
         ------
         DeliveryError
-            Permanent if the file is not what was stored or the PACS refuses its kind or content; else
+            Permanent if the file is not that object or the PACS refuses its kind or content; else
             the same bytes may be sent again.
         """
         try:
@@ -133,11 +133,9 @@ class DicomConnection:
         return f"{judged} as {answer.form}"
 
     def _checked(self, path: Path, output: Output) -> FileMeta:
-        """What the file says it is, if it is the one that was stored."""
+        """What the file says it is, if it is the object that it must be."""
         name = self._name
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != output.sha256:
-                raise DeliveryError(f"{name}: {output.output_id} is not the file that was stored", is_permanent=True)
             try:
                 meta = read_file_meta(file)
             except UnreadableInstanceError as error:
@@ -160,13 +158,19 @@ def is_refusal_of_content(status: int) -> bool:
 
 
 def send_dicom(path: Path, output: Output, destination: DicomDestination, *, calling_ae: str) -> str:
-    """Send one stored object on an Association of its own; see `DicomConnection.send`.
+    """Look at one stored object and send it on an Association of its own; see `DicomConnection.send`.
 
     Raises
     ------
     DeliveryError
-        As `DicomConnection.send`; permanent if the destination's certificates are not what they must be.
+        As `DicomConnection.send`; permanent if the bytes are not those that were made, or the destination's
+        certificates are not what they must be.
     """
+    try:
+        check_stored(path, output)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DeliveryError(f"{destination.name}: {output.output_id} cannot be read: {reason}") from error
     try:
         connection = DicomConnection(destination, calling_ae=calling_ae)
     except ConfigError as error:

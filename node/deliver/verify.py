@@ -11,6 +11,7 @@ import structlog
 from node.deliver.connections import Connection
 from node.deliver.mllp import MllpConnection
 from node.deliver.rounds import Checked, Round
+from node.deliver.stored import check_stored
 from node.deliver.verify_pacs import ask_pacs
 from node.deliver.verify_web import ask_web
 from node.errors import DeliveryError
@@ -65,6 +66,7 @@ def _present(this: Round, one: Check, connection: Connection) -> Check | None:
     if isinstance(connection, MllpConnection):
         raise TypeError(f"{this.destination.name} is no RIS, its connection is that of one")
     try:
+        check_stored(output.path, output)
         answer = connection.send(output.path, output)
     except OSError as error:
         this.postpone(one, f"the stored bytes cannot be read: {error.strerror}", step=Step.RESEND)

@@ -11,7 +11,6 @@ from functools import partial
 import structlog
 
 from node.deliver.association import Association, Context, Message, open_association
-from node.deliver.commitment import take_report
 from node.deliver.patience import delay_s
 from node.deliver.rounds import FOUND, Round
 from node.deliver.scu import application_entity
@@ -25,10 +24,11 @@ from node.errors import UnreadableInstanceError
 from node.network import Kind
 from node.network.negotiation import VERIFICATION
 from node.settings import DicomDestination, Verify
+from node.store.commitment import take_report
 from node.store.database import Store
 from node.store.verification import Check, Step, begin_commitment
 
-__all__ = ["ask_pacs"]
+__all__ = ["ASKED_FOR", "ask_pacs"]
 
 log = structlog.get_logger(__name__)
 

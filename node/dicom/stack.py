@@ -6,52 +6,32 @@ orientation in the patient alone, never from Instance Number or the order of arr
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from pydicom.dataset import Dataset
 
-from node.dicom.elements import number, text
-from node.dicom.frames import Frame, frames_of, is_localizer
-from node.dicom.pixels import frame_values, slice_values
-from node.dicom.read import read_dataset
+from node.dicom.elements import text
+from node.dicom.frames import Frame
+from node.dicom.slices import (
+    MAX_VOXELS,
+    SAME_PLACE_MM,
+    UNEVEN_SHARE,
+    Slice,
+    Vector,
+    decode,
+    difference,
+    frames_with_place,
+    is_same_image,
+    normal_of,
+    slice_of,
+    unit_of,
+)
 from node.domain.study import Instance, Series
-from node.domain.volume import Affine, Pixels, Volume
+from node.domain.volume import Affine, Volume
 from node.errors import GeometryError
 
 __all__ = ["stack"]
 
-_Vector = npt.NDArray[np.float64]
-
-MAX_VOXELS = 1 << 30  # 4 GiB as float32: 1024 slices of 1024 x 1024
-COSINE_TOLERANCE = 1e-3  # 0.06 degrees; direction cosines are often written with 4 digits
-SPACING_TOLERANCE_MM = 1e-3
-SAME_PLACE_MM = 0.01  # closer slices are the same slice: none is thinner
-UNEVEN_SHARE = 0.1  # of the slice distance: positions are rounded, and tables move in steps
 TILT_SHARE = 0.02  # sideways per distance along the normal: 1.1 degrees
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Slice:
-    """One single-frame image, or one frame of an enhanced one, with its place in the patient, LPS mm.
-
-    `rescale` is what holds its Modality LUT.
-    """
-
-    ds: Dataset
-    uid: str
-    frame: int | None
-    rescale: Dataset
-    size: tuple[int, int]
-    position: _Vector
-    row_step: _Vector
-    column_step: _Vector
-
-    @property
-    def name(self) -> str:
-        """What an error calls it."""
-        return _name(self.uid, self.frame)
 
 
 def stack(series: Series) -> Volume:
@@ -87,48 +67,25 @@ def stack(series: Series) -> Volume:
     if len(slices) < 2:
         raise GeometryError(f"expected at least 2 slices in series {series.series_instance_uid}, found {len(slices)}")
     _check_alike(slices)
-    normal = _normal(slices[0])
+    normal = normal_of(slices[0])
     places = {found.name: float(found.position @ normal) for found in slices}
     slices = _without_duplicates(sorted(slices, key=lambda found: (places[found.name], found.name)), places)
     _check_even([places[found.name] for found in slices])
     affine = _affine(slices, normal)
     if len(slices) * slices[0].size[0] * slices[0].size[1] > MAX_VOXELS:
         raise GeometryError(f"expected at most {MAX_VOXELS} voxels, found {len(slices)} slices of {slices[0].size}")
-    unit = _unit(slices[0])
+    unit = unit_of(slices[0])
     frame_of_reference_uid = text(slices[0].ds, "FrameOfReferenceUID")
     uids = tuple(found.uid for found in slices)
     frames = tuple(found.frame for found in slices)
-    return Volume(_decode(slices), affine, unit, uids, frame_of_reference_uid, frames)
+    return Volume(decode(slices), affine, unit, uids, frame_of_reference_uid, frames)
 
 
-def _read_slices(instance: Instance) -> Iterator[_Slice]:
+def _read_slices(instance: Instance) -> Iterator[Slice]:
     """Read one image and its place, or every frame and its; nothing of a localizer."""
-    ds = read_dataset(instance.path, with_pixels=True)
-    if is_localizer(ds):
-        return
-    frames = [frame for frame in frames_of(ds) if not frame.is_localizer]
+    ds, frames = frames_with_place(instance)
     _check_one_volume(instance.sop_instance_uid, frames)
-    yield from (_slice(ds, instance.sop_instance_uid, frame) for frame in frames)
-
-
-def _slice(ds: Dataset, uid: str, frame: Frame) -> _Slice:
-    name, spacing = _name(uid, frame.number), frame.spacing
-    if len(frame.orientation) != 6 or len(frame.position) != 3 or len(spacing) != 2 or min(spacing) <= 0:
-        raise GeometryError(
-            f"{name}: expected a frame with ImageOrientationPatient, ImagePositionPatient and PixelSpacing over 0"
-        )
-    along_row, along_column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
-    lengths = np.array([along_row @ along_row, along_column @ along_column])
-    if np.abs(lengths - 1.0).max() > 2 * COSINE_TOLERANCE or abs(along_row @ along_column) > COSINE_TOLERANCE:
-        raise GeometryError(f"{name}: expected two perpendicular unit vectors in ImageOrientationPatient")
-    size = int(number(ds, "Rows") or 0), int(number(ds, "Columns") or 0)
-    # The first value of Pixel Spacing parts rows, so it goes with the direction of columns, and vice versa.
-    row_step, column_step = along_column * spacing[0], along_row * spacing[1]
-    return _Slice(ds, uid, frame.number, frame.rescale, size, np.array(frame.position), row_step, column_step)
-
-
-def _name(uid: str, frame: int | None) -> str:
-    return uid if frame is None else f"{uid} frame {frame}"
+    yield from (slice_of(ds, instance.sop_instance_uid, frame) for frame in frames)
 
 
 def _check_one_volume(uid: str, frames: Sequence[Frame]) -> None:
@@ -141,29 +98,13 @@ def _check_one_volume(uid: str, frames: Sequence[Frame]) -> None:
         raise GeometryError(f"{uid}: expected frames of one time, found {len(times)}: several volumes")
 
 
-def _check_alike(slices: Sequence[_Slice]) -> None:
-    first = slices[0]
-    frame_of_reference_uid = text(first.ds, "FrameOfReferenceUID")
+def _check_alike(slices: Sequence[Slice]) -> None:
     for other in slices[1:]:
-        if other.size != first.size:
-            raise GeometryError(f"{other.name}: expected {first.size} rows and columns, found {other.size}")
-        for name in ("row_step", "column_step"):
-            mine, expected = getattr(other, name), getattr(first, name)
-            length, expected_length = np.linalg.norm(mine), np.linalg.norm(expected)
-            if abs(length - expected_length) > SPACING_TOLERANCE_MM:
-                raise GeometryError(f"{other.name}: PixelSpacing differs from that of {first.name}")
-            if np.linalg.norm(mine / length - expected / expected_length) > COSINE_TOLERANCE:
-                raise GeometryError(f"{other.name}: ImageOrientationPatient differs from that of {first.name}")
-        if text(other.ds, "FrameOfReferenceUID") != frame_of_reference_uid:
-            raise GeometryError(f"{other.name}: FrameOfReferenceUID differs from that of {first.name}")
+        if unlike := difference(other, slices[0]):
+            raise GeometryError(f"{other.name}: {unlike}")
 
 
-def _normal(found: _Slice) -> _Vector:
-    normal = np.cross(found.column_step, found.row_step)
-    return np.asarray(normal / np.linalg.norm(normal), np.float64)
-
-
-def _without_duplicates(slices: Sequence[_Slice], places: dict[str, float]) -> list[_Slice]:
+def _without_duplicates(slices: Sequence[Slice], places: dict[str, float]) -> list[Slice]:
     """Keep one of identical images in one place; refuse different ones (echoes, phases, time points)."""
     kept = [slices[0]]
     for found in slices[1:]:
@@ -172,7 +113,7 @@ def _without_duplicates(slices: Sequence[_Slice], places: dict[str, float]) -> l
             places[found.name] - places[last.name] > SAME_PLACE_MM
         ):
             kept.append(found)
-        elif found.frame is not None or found.ds.get("PixelData") != last.ds.get("PixelData"):
+        elif not is_same_image(last, found):
             raise GeometryError(f"{last.name} and {found.name} are different images in one place: several volumes")
     if len(kept) < 2:
         raise GeometryError(f"expected at least 2 slices in different places, found {len(kept)}")
@@ -194,7 +135,7 @@ def _check_even(places: Sequence[float]) -> None:
         raise GeometryError(f"expected slices {usual:.2f} mm apart, found one {drift:.2f} mm out of its place")
 
 
-def _affine(slices: Sequence[_Slice], normal: _Vector) -> Affine:
+def _affine(slices: Sequence[Slice], normal: Vector) -> Affine:
     """Map (slice, row, column, 1) of a voxel centre to LPS mm; refuse a tilted stack."""
     first, last = slices[0], slices[-1]
     step = (last.position - first.position) / (len(slices) - 1)
@@ -212,26 +153,3 @@ def _affine(slices: Sequence[_Slice], normal: _Vector) -> Affine:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = step, first.row_step, first.column_step, first.position
     return affine
-
-
-def _unit(found: _Slice) -> str:
-    """Return ``HU`` for CT values; PS3.3 C.11.1.1.2: Rescale Type, HU where CT does not say."""
-    is_hu = text(found.ds, "Modality") == "CT" and text(found.rescale, "RescaleType") in {"", "HU"}
-    return "HU" if is_hu else "arbitrary"
-
-
-def _decode(slices: list[_Slice]) -> Pixels:
-    """Decode slice by slice; each encoded image is let go as soon as it has been decoded."""
-    array = np.empty((len(slices), *slices[0].size), np.float32)
-    enhanced: dict[str, tuple[Dataset, dict[int, tuple[int, Dataset]]]] = {}
-    for index in reversed(range(len(slices))):
-        found = slices.pop()
-        if found.frame is None:
-            array[index] = slice_values(found.ds)
-        else:
-            enhanced.setdefault(found.uid, (found.ds, {}))[1][found.frame] = index, found.rescale
-    for ds, frames in enhanced.values():
-        rescales = {frame: rescale for frame, (_, rescale) in frames.items()}
-        for frame, values in frame_values(ds, rescales):
-            array[frames[frame][0]] = values
-    return array

@@ -97,6 +97,8 @@ class Finding:
         False for a plain measurement of normal anatomy, such as a brain volume.
     score
         The detector's own score, with no claim of probability; None if it has none.
+    qualities
+        Keys in the report template's ``[qualities]``: what is said of it in words, such as ``upper_third``.
     """
 
     finding_id: str
@@ -107,6 +109,7 @@ class Finding:
     is_abnormal: bool = True
     score: float | None = None
     certainty: Certainty | None = None
+    qualities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -94,7 +94,8 @@ class Output:
     """One result object or message, its bytes on disk.
 
     `output_id` is the SOP Instance UID, MSH-10 for an ORU, a UID of its own for JSON and FHIR; `sha256` is over the
-    whole file. `language` is that of its sentences while a report is made, "" if it has none.
+    whole file, and so is `digest`, which names a faster method; it is "" if the row is of before there was one.
+    `language` is that of its sentences while a report is made, "" if it has none.
     """
 
     output_id: str
@@ -105,6 +106,7 @@ class Output:
     sop_class_uid: str = ""
     transfer_syntax_uid: str = ""
     language: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.store.orders import FOR_PRIORITY, MERGE, StoredOrder, belongs, order_row
+from node.store.orders import FOR_PRIORITY, FOR_REPORT, FOR_RESENDING, LEFT, MERGE, StoredOrder, belongs, order_row
 from node.store.schema import ASSIGNMENTS, ORDER_USES, ORDERS, PATIENT_EVENTS, STUDIES
 
 __all__ = ["Told", "order_events"]
 
+CODES = {FOR_PRIORITY: "order_urgent", FOR_REPORT: "order_used", FOR_RESENDING: "order_resent"}
 Told = tuple[float, str, Mapping[str, str]]
 """When it happened, the code of its sentence, and the values that stand in it."""
 
@@ -23,7 +24,7 @@ def order_events(connection: sa.Connection, study_uid: str) -> Iterator[Told]:
     mine = sa.select(ASSIGNMENTS).where(ASSIGNMENTS.c.study_uid == study_uid)
     assignments = {row["assignment_id"]: row for row in connection.execute(mine).mappings()}
     reported = [row["reported_at"] for row in assignments.values() if row["reported_at"] is not None]
-    query = sa.select(ORDER_USES).where(ORDER_USES.c.assignment_id.in_(list(assignments)))
+    query = sa.select(ORDER_USES).where(ORDER_USES.c.assignment_id.in_(list(assignments)), ORDER_USES.c.purpose != LEFT)
     uses = [dict(row) for row in connection.execute(query).mappings()]
     named = sa.and_(ORDERS.c.accession_number == study.accession_number, study.accession_number != "")
     used = ORDERS.c.order_id.in_({use["order_id"] for use in uses})
@@ -32,8 +33,7 @@ def order_events(connection: sa.Connection, study_uid: str) -> Iterator[Told]:
         control = {"control": one.context.control or "-"}
         yield row.at, _came(one, study.patient_id, own, reported), control
         for use in own:
-            code = "order_urgent" if use["purpose"] == FOR_PRIORITY else "order_used"
-            yield use["at"], code, {**control, "handler": assignments[use["assignment_id"]]["handler"]}
+            yield use["at"], CODES[use["purpose"]], {**control, "handler": assignments[use["assignment_id"]]["handler"]}
     yield from _merges(connection, study.patient_id)
 
 

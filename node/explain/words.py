@@ -70,6 +70,9 @@ EN = Words(
         "order_came": ("an order ({control}) came",),
         "order_urgent": ("an order ({control}) made the reading more urgent: {handler}",),
         "order_used": ("an order ({control}) stands in the result of {handler}",),
+        "order_resent": (
+            "an order ({control}) came after the result of {handler} was made: its message was made again with it",
+        ),
         "order_waits": ("an order ({control}) came; it was not used so far",),
         "order_unfit": ("an order ({control}) came; it was not used, its issuer or its numbers did not fit",),
         "order_other_patient": ("an order ({control}) came; it names another Patient ID, so it was not used",),
@@ -150,6 +153,7 @@ ZH = Words(
         "order_came": ("收到医嘱（{control}）",),
         "order_urgent": ("医嘱（{control}）提高了分析的优先级：{handler}",),
         "order_used": ("医嘱（{control}）已写入 {handler} 的结果",),
+        "order_resent": ("医嘱（{control}）在 {handler} 的结果生成之后到达：已据此重新生成消息",),
         "order_waits": ("收到医嘱（{control}）；目前尚未使用",),
         "order_unfit": ("收到医嘱（{control}）；签发机构或编号不符，未使用",),
         "order_other_patient": ("收到医嘱（{control}）；其患者编号不同，未使用",),

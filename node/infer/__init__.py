@@ -6,12 +6,14 @@ the conversion to ONNX, which no analysis should wait for.
 
 from node.infer.handlers import load_handler, load_handlers
 from node.infer.models import ModelState, State, load_cards, model_states, verify_model
+from node.infer.pool import Pool
 from node.infer.reading import failed_analysis
 from node.infer.runner import infer
 from node.infer.session import check_onnxruntime
 
 __all__ = [
     "ModelState",
+    "Pool",
     "State",
     "check_onnxruntime",
     "failed_analysis",

@@ -1,4 +1,4 @@
-"""Handlers: the site's files in ``handlers/`` and the packages that publish one.
+"""Handlers: the site's files in ``handlers/``, the packages that publish one, and models that need none.
 
 A file is read for its imports before it runs: a handler that reaches into the engine would break
 with the next version, so it may import `node.api` and nothing else of ours.
@@ -13,13 +13,20 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+import structlog
+
 from node.api import Handler
 from node.domain.algorithm import Basis
-from node.errors import HandlerError
+from node.errors import HandlerError, ModelError
+from node.infer.generic import handler_of
+from node.infer.models import load_manifest, model_folders
 
 __all__ = ["load_handler", "load_handlers"]
 
+log = structlog.get_logger(__name__)
+
 GROUP = "node.handlers"
+MODELS = "models"
 ENGINE = "node"
 ALLOWED = "node.api"
 LONGEST_PARAMETER = 64  # PS3.5 6.2, VR LO, and the meaning of a code: what a result can carry
@@ -28,7 +35,8 @@ LONGEST_PARAMETER = 64  # PS3.5 6.2, VR LO, and the meaning of a code: what a re
 def load_handlers(folder: Path) -> Mapping[str, Handler]:
     """Load every handler of the site, by name: each ``*.py`` in `folder` and the entry points ``node.handlers``.
 
-    Files whose name starts with ``_`` are left out.
+    Files whose name starts with ``_`` are left out. A model in ``models/`` beside `folder` whose card names a task is a
+    handler too; one whose card cannot be read is off, and the log says so.
 
     Raises
     ------
@@ -41,6 +49,10 @@ def load_handlers(folder: Path) -> Mapping[str, Handler]:
         if point.name in handlers:
             raise HandlerError(f"entry point {GROUP}:{point.name}: {folder} has a handler of that name already")
         handlers[point.name] = _from_entry_point(point)
+    for name, handler in _from_models(folder.parent / MODELS).items():
+        if name in handlers:
+            raise HandlerError(f"model {name}: its card names a task, but there is a handler of that name already")
+        handlers[name] = handler
     return handlers
 
 
@@ -57,7 +69,30 @@ def load_handler(folder: Path, name: str) -> Handler:
             return _from_file(path)
     for point in entry_points(group=GROUP, name=name):
         return _from_entry_point(point)
-    raise HandlerError(f"there is no handler {name!r}: expected {folder / name}.py or an entry point of {GROUP}")
+    model = folder.parent / MODELS / name
+    if model.is_dir():
+        try:
+            return _of_card(model)
+        except ModelError as error:
+            raise HandlerError(str(error)) from error
+    raise HandlerError(
+        f"there is no handler {name!r}: expected {folder / name}.py, an entry point of {GROUP}, or a model with a task"
+    )
+
+
+def _from_models(folder: Path) -> dict[str, Handler]:
+    found: dict[str, Handler] = {}
+    for path in model_folders(folder) if folder.is_dir() else []:
+        try:
+            if load_manifest(path).card.task:
+                found[path.name] = _of_card(path)
+        except ModelError as error:
+            log.warning("model switched off", model=path.name, reason=str(error))
+    return found
+
+
+def _of_card(folder: Path) -> Handler:
+    return _check(handler_of(load_manifest(folder).card), folder.name, str(folder))
 
 
 def _files(folder: Path) -> list[Path]:

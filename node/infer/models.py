@@ -5,7 +5,6 @@ A model that is missing or changed is off; the others go on.
 """
 
 import hashlib
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from node.domain.models import ModelCard
 from node.errors import ConfigError, ModelError, ModelHashError
+from node.infer.card_checks import check_card, expect, expect_sha256
 from node.settings.reader import Reader
 
 __all__ = [
@@ -24,15 +24,15 @@ __all__ = [
     "State",
     "load_cards",
     "load_manifest",
+    "model_folders",
     "model_states",
     "read_model",
     "verify_model",
 ]
 
 MANIFEST = "model.toml"
-SHA256 = re.compile(r"[0-9a-f]{64}")
 FROZEN_GRAPH = "frozen_graph"
-REQUIRED_TEXTS = ("version", "manufacturer", "licence", "purpose", "population")
+SERVED = "kserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,25 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """One line of ``wetread models list``; `reason` is empty when the model is ready."""
+    """One line of ``wetread models list``.
+
+    Parameters
+    ----------
+    reason
+        Why it cannot be used; empty when the model is ready.
+    task
+        What the engine runs it for, "" if a handler uses it.
+    has_source
+        True if its manifest says where to fetch it.
+    """
 
     name: str
     version: str
     state: State
     licence: str
     reason: str
+    task: str = ""
+    has_source: bool = False
 
 
 def load_cards(folder: Path) -> Mapping[str, ModelCard]:
@@ -98,7 +110,7 @@ def load_cards(folder: Path) -> Mapping[str, ModelCard]:
     ModelError
         If a manifest has an unknown, missing or wrong key; the message names file and key.
     """
-    return {path.name: load_manifest(path).card for path in _model_folders(folder)}
+    return {path.name: load_manifest(path).card for path in model_folders(folder)}
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -122,7 +134,7 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         card = reader.record(ModelCard, MANIFEST, table)
         source = None if source_table is None else reader.record(Source, "source", source_table)
-        _check_card(reader, card, folder.name)
+        check_card(reader, card, folder.name)
         if source is not None:
             _check_source(reader, source, card)
     except ConfigError as error:
@@ -131,7 +143,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def verify_model(card: ModelCard, folder: Path) -> None:
-    """Compare a model's file with its card.
+    """Compare a model's file with its card; the weights of a server (backend kserve) cannot be seen from here.
 
     Parameters
     ----------
@@ -145,6 +157,8 @@ def verify_model(card: ModelCard, folder: Path) -> None:
     ModelHashError
         If the file is not the one the card names.
     """
+    if card.backend == SERVED:
+        return
     try:
         with (folder / card.file).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -171,24 +185,33 @@ def read_model(card: ModelCard, folder: Path) -> bytes:
 
 def model_states(folder: Path) -> tuple[ModelState, ...]:
     """Say of every model of the site whether it can be used, and why not; never stops at a bad one."""
-    return tuple(_state(path) for path in _model_folders(folder))
+    return tuple(_state(path) for path in model_folders(folder))
 
 
 def _state(folder: Path) -> ModelState:
     try:
-        card = load_manifest(folder).card
+        manifest = load_manifest(folder)
     except ModelError as error:
         return ModelState(folder.name, "", State.INVALID, "", str(error))
+    card, state, reason = manifest.card, State.READY, ""
     try:
         verify_model(card, folder)
     except ModelHashError as error:
-        return ModelState(card.name, card.version, State.WRONG_HASH, card.licence, str(error))
+        state, reason = State.WRONG_HASH, str(error)
     except ModelError as error:
-        return ModelState(card.name, card.version, State.MISSING, card.licence, str(error))
-    return ModelState(card.name, card.version, State.READY, card.licence, "")
+        state, reason = State.MISSING, str(error)
+    has_source = manifest.source is not None
+    return ModelState(card.name, card.version, state, card.licence, reason, card.task, has_source)
 
 
-def _model_folders(folder: Path) -> list[Path]:
+def model_folders(folder: Path) -> list[Path]:
+    """Folders of the models of a site, by name; those whose name starts with ``.`` or ``_`` are left out.
+
+    Raises
+    ------
+    ModelError
+        If there is no such folder.
+    """
     if not folder.is_dir():
         raise ModelError(f"{folder}: expected a folder of models, found none")
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
@@ -203,48 +226,20 @@ def _compare(card: ModelCard, folder: Path, found: str) -> None:
         raise ModelHashError(f"{folder / card.file}: expected sha256 {card.sha256}, found {found}; the model is off")
 
 
-def _check_card(reader: Reader, card: ModelCard, name: str) -> None:
-    _expect(reader, card.name == name, "name", f"must be the folder's name {name!r}, found {card.name!r}")
-    for key in REQUIRED_TEXTS:
-        _expect(reader, bool(getattr(card, key).strip()), key, "must not be empty")
-    is_plain = Path(card.file).name == card.file and card.file.endswith(".onnx")
-    _expect(reader, is_plain, "file", f"must be the name of an .onnx file in the model's folder, found {card.file!r}")
-    _expect_sha256(reader, "sha256", card.sha256)
-    for key in ("limits", "not_for"):
-        sentences = getattr(card, key)
-        is_said = bool(sentences) and all(sentence.strip() for sentence in sentences)
-        _expect(reader, is_said, key, "must say at least one thing: a model without limits does not load")
-    _expect(reader, math.isfinite(card.threshold), "threshold", "must be a finite number")
-    for key, tensors in (("inputs", card.inputs), ("outputs", card.outputs)):
-        _expect(reader, bool(tensors), key, "must name at least one tensor")
-        for tensor in tensors:
-            is_shape = bool(tensor.shape) and all(size == -1 or size > 0 for size in tensor.shape)
-            _expect(reader, is_shape, key, f"{tensor.name}: shape must be sizes over 0, or -1 for any size")
-
-
 def _check_source(reader: Reader, source: Source, card: ModelCard) -> None:
-    _expect_sha256(reader, "package_sha256", source.package_sha256)
-    _expect_sha256(reader, "member_sha256", source.member_sha256)
+    expect_sha256(reader, "package_sha256", source.package_sha256)
+    expect_sha256(reader, "member_sha256", source.member_sha256)
     # PEP 508 and PEP 440: nothing that a package installer could take for an option or an address.
     is_name = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", source.package) is not None
-    _expect(reader, is_name, "package", f"must be a package's name, found {source.package!r}")
+    expect(reader, is_name, "package", f"must be a package's name, found {source.package!r}")
     is_version = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*", source.version) is not None
-    _expect(reader, is_version, "version", f"of the source must be one version, found {source.version!r}")
-    _expect(reader, bool(source.member), "member", "must name a file of the package")
+    expect(reader, is_version, "version", f"of the source must be one version, found {source.version!r}")
+    expect(reader, bool(source.member), "member", "must name a file of the package")
     is_known = source.convert in ("", FROZEN_GRAPH)
-    _expect(reader, is_known, "convert", f"must be {FROZEN_GRAPH!r} or left out, found {source.convert!r}")
+    expect(reader, is_known, "convert", f"must be {FROZEN_GRAPH!r} or left out, found {source.convert!r}")
     has_names = bool(source.input) and bool(source.output)
     if source.convert:
-        _expect(reader, has_names, "convert", "needs the graph's input and output names")
+        expect(reader, has_names, "convert", "needs the graph's input and output names")
     else:
         is_same = source.member_sha256 == card.sha256
-        _expect(reader, is_same, "member_sha256", "must be the card's sha256 where nothing is converted")
-
-
-def _expect(reader: Reader, is_met: bool, key: str, expectation: str) -> None:  # noqa: FBT001
-    if not is_met:
-        raise reader.error(f"{key} {expectation}", key)
-
-
-def _expect_sha256(reader: Reader, key: str, value: str) -> None:
-    _expect(reader, SHA256.fullmatch(value) is not None, key, "must be 64 lower-case hexadecimal digits")
+        expect(reader, is_same, "member_sha256", "must be the card's sha256 where nothing is converted")

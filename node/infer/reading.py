@@ -23,6 +23,7 @@ __all__ = ["ImageSize", "analysis_of", "failed_analysis", "not_evaluable_analysi
 
 ImageSize = tuple[int, int, int]
 """Rows, Columns and Number of Frames of an image."""
+LONGEST_PARAMETER = 64  # PS3.5 6.2, VR LO
 LATERALITIES = ("", "R", "L", "B")  # PS3.3 C.7.3.1 Laterality, and B for both as in Image Laterality
 
 
@@ -115,8 +116,20 @@ def _algorithm(handler: Handler, cards: Sequence[ModelCard], device: str) -> Alg
         manufacturer=handler.manufacturer,
         basis=handler.basis,
         weights_sha256=cards[0].sha256 if cards else "",
-        parameters=handler.parameters,
+        parameters=(*handler.parameters, *(fact for card in cards for fact in _served(card))),
         device=device,
+    )
+
+
+def _served(card: ModelCard) -> tuple[tuple[str, str], ...]:
+    """Which model of which server it was, for a model whose weights no hash stands for."""
+    if not card.url:
+        return ()
+    served = f"{card.served_name or card.name} version {card.served_version}"
+    return (
+        ("model server", card.url[-LONGEST_PARAMETER:]),
+        ("served model", served[:LONGEST_PARAMETER]),
+        ("weights", "on the server, not compared with a hash"),
     )
 
 

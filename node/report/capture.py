@@ -1,6 +1,6 @@
 """The heat map as a Secondary Capture image that any viewer shows beside the originals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, Seconda
 from node.dicom.elements import text
 from node.dicom.read import read_dataset
 from node.domain.algorithm import Basis
-from node.domain.findings import HeatMap
+from node.domain.findings import HeatMap, Region
 from node.domain.work import OutputKind
 from node.errors import ReportError
 from node.report.concepts import code_item
@@ -24,7 +24,7 @@ from node.report.orientation import opposite, patient_orientation
 from node.report.picture import Captions, Rgb, draw
 from node.report.words import WORDS
 
-__all__ = ["heat_digest", "heat_map_captures", "heat_map_frames", "preview_png", "wanted_heat_maps"]
+__all__ = ["heat_digest", "heat_map_captures", "heat_map_frames", "labelled", "preview_png", "wanted_heat_maps"]
 
 CLASSES = {
     OutputKind.HEAT_MAP: SecondaryCaptureImageStorage,
@@ -101,7 +101,13 @@ def _single(context: Context, heat_map: HeatMap, index: int) -> Dataset:
 
 def _picture(context: Context, heat_map: HeatMap) -> Rgb:
     _check(heat_map)
-    return draw(heat_map, _captions(context, heat_map, _sides(context, heat_map)))
+    regions = tuple(labelled(context, heat_map.regions))
+    return draw(replace(heat_map, regions=regions), _captions(context, heat_map, _sides(context, heat_map)))
+
+
+def labelled(context: Context, regions: Iterable[tuple[Region, str]]) -> list[tuple[Region, str]]:
+    """Outlines with their labels in the language of the report."""
+    return [(region, context.template.label(label, context.statement.language)) for region, label in regions]
 
 
 def _sides(context: Context, heat_map: HeatMap) -> tuple[str, str] | None:
@@ -173,7 +179,8 @@ def _captions(context: Context, heat_map: HeatMap, orientation: tuple[str, str] 
     who = f"{algorithm.name} {algorithm.version}  {words.basis[algorithm.basis]}  {algorithm.manufacturer}"
     basis = context.template.phrase(heat_map.basis, context.statement.language)
     facts = [f"{words.heat}{words.colon}{basis}", score, f"{words.threshold} {heat_map.threshold:.2f}"]
-    where = [heat_map.slice_label] if heat_map.slice_label else []
+    label = context.template.label(heat_map.slice_label, context.statement.language)
+    where = [label] if label else []
     when = context.made_at.strftime("%Y-%m-%d %H:%M")
     lines = (who, "  ".join([*facts, *where, when]))
     sides = (opposite(orientation[0]), orientation[0]) if orientation else ("", "")

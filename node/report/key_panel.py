@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as Pillow
 
-from node.domain.findings import HeatMap, Region
+from node.domain.findings import Region
+from node.domain.volume import Heat
 from node.report.colours import blend
 
 __all__ = ["key_panel"]
@@ -20,31 +21,40 @@ SQUARE_WITHIN = 0.01
 
 
 def key_panel(
-    heat_map: HeatMap, outlines: Sequence[tuple[Region, str]], sides: tuple[str, str], *, has_heat: bool
+    background: Heat,
+    outlines: Sequence[tuple[Region, str]],
+    sides: tuple[str, str],
+    *,
+    spacing_mm: tuple[float, float] | None,
+    heat: Heat | None = None,
 ) -> str:
     """Draw a panel as an SVG document.
 
     Parameters
     ----------
+    background
+        ``float32[row, column]``, 0 to 1: the image as its display VOI shows it; `heat` is on the same grid.
     outlines
         Each with its short label.
     sides
         The patient's sides at the left and right edge, "" if unknown.
+    spacing_mm
+        (row, column) of the grid, None when not real.
     """
-    rows, columns = heat_map.background.shape
+    rows, columns = background.shape
     width, height = float(columns), float(rows)
-    if heat_map.spacing_mm is not None:
-        row_mm, column_mm = heat_map.spacing_mm
+    if spacing_mm is not None:
+        row_mm, column_mm = spacing_mm
         if abs(row_mm / column_mm - 1.0) > SQUARE_WITHIN:
             height *= row_mm / column_mm
-    heat = heat_map.heat if has_heat else np.zeros_like(heat_map.heat)
+    heat = np.zeros_like(background) if heat is None else heat
     longer = max(width, height)
     text, line = longer / TEXT_PER_PANEL, longer / LINE_PER_PANEL
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">',
         f'<image width="{width:g}" height="{height:g}" preserveAspectRatio="none" '
-        f'xlink:href="data:image/png;base64,{_png(blend(heat_map.background, heat))}"/>',
+        f'xlink:href="data:image/png;base64,{_png(blend(background, heat))}"/>',
     ]
     for region, label in outlines:
         points = [(column, row * height / rows) for column, row in region.points]

@@ -37,6 +37,7 @@ from node.report.template import Template
 from node.report.text import text_report
 from node.report.words import WORDS
 from node.settings import ReportSettings
+from node.store.digest import content_digest
 
 __all__ = ["build"]
 
@@ -217,4 +218,5 @@ def _write(kind: OutputKind, ds: Dataset, folder: Path) -> Output:
         size_bytes=len(content),
         sop_class_uid=str(ds.SOPClassUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        digest=content_digest(content),
     )

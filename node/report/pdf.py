@@ -15,17 +15,19 @@ from pydicom.uid import EncapsulatedPDFStorage
 from pylopdf_fonts_zh_cn import sans_path
 
 from node.dicom.elements import number
-from node.domain.findings import HeatMap, Region, Status
+from node.domain.findings import Region, Status
 from node.domain.statement import StatedFinding
 from node.domain.study import PersonName
 from node.domain.work import OutputKind
 from node.errors import ReportError
-from node.report.capture import heat_digest, wanted_heat_maps
+from node.report.capture import heat_digest, labelled, wanted_heat_maps
 from node.report.concepts import code_item
 from node.report.document import Predecessor, evidence, references
 from node.report.glyphs import shown_in
 from node.report.header import Context, result_header
+from node.report.key_objects import KeyImage, key_images
 from node.report.key_panel import key_panel
+from node.report.key_source import key_picture
 from node.report.orientation import opposite, patient_orientation
 from node.report.page_words import MEASUREMENTS, PAGE_WORDS, SEXES, STATUS_WORDS
 from node.report.words import WORDS
@@ -111,7 +113,7 @@ def _data(context: Context) -> tuple[Json, dict[str, str]]:
             {"number": str(place), **_finding(context, one)} for place, one in enumerate(statement.findings, start=1)
         ],
         "keys": keys,
-        "more_keys": max(len(wanted_heat_maps(context)) - len(keys), 0),
+        "more_keys": max(len(wanted_heat_maps(context) or _outlined_only(context)) - MOST_KEY_IMAGES, 0),
         "recommendations": [
             {"text": advice.text, "source": advice.source, "findings": ", ".join(advice.finding_ids)}
             for advice in statement.recommendations
@@ -171,45 +173,60 @@ def _finding(context: Context, finding: StatedFinding) -> Json:
 
 
 def _keys(context: Context) -> tuple[list[Json], dict[str, str]]:
-    """The first key images, each as it is read and with its heat."""
-    keys, panels = [], {}
+    """The first key images, each as it is read and with its heat; without heat maps those that findings outline."""
+    keys: list[Json] = []
+    panels: dict[str, str] = {}
     for index, heat_map in enumerate(wanted_heat_maps(context)[:MOST_KEY_IMAGES], start=1):
+        place = (heat_map.sop_instance_uid, context.source.frame_number(heat_map))
         names = {"original": f"original-{index}", "overlay": f"overlay-{index}"}
-        sides = _sides(context, heat_map)
-        for name, has_heat in ((names["original"], False), (names["overlay"], True)):
-            panels[name] = key_panel(heat_map, _outlines(context, heat_map), sides, has_heat=has_heat)
+        outlines = _outlines(context, place) or labelled(context, heat_map.regions)
+        for name, heat in ((names["original"], None), (names["overlay"], heat_map.heat)):
+            panels[name] = key_panel(
+                heat_map.background, outlines, _sides(context, place), spacing_mm=heat_map.spacing_mm, heat=heat
+            )
         basis = context.template.phrase(heat_map.basis, context.statement.language)
-        keys.append({**names, "caption": _caption(context, heat_map), "basis": basis})
+        keys.append({**names, "caption": _caption(context, place, heat_map.slice_label), "basis": basis})
+    for index, place in enumerate(_outlined_only(context)[:MOST_KEY_IMAGES], start=1):
+        picture = key_picture(context, place)
+        if picture is not None:
+            background, spacing_mm = picture
+            name = f"original-{index}"
+            outlines = _outlines(context, place)
+            panels[name] = key_panel(background, outlines, _sides(context, place), spacing_mm=spacing_mm)
+            keys.append({"original": name, "overlay": "", "caption": _caption(context, place, ""), "basis": ""})
     return keys, panels
 
 
-def _outlines(context: Context, heat_map: HeatMap) -> list[tuple[Region, str]]:
-    """What is outlined on the image, under its number in the table; else what the heat map itself outlines."""
-    place = (heat_map.sop_instance_uid, context.source.frame_number(heat_map))
-    stated = [
+def _outlined_only(context: Context) -> list[KeyImage]:
+    """The key images of a page that has no heat map to show."""
+    return key_images(context) if context.statement.findings and not wanted_heat_maps(context) else []
+
+
+def _outlines(context: Context, place: KeyImage) -> list[tuple[Region, str]]:
+    """What findings outline on the image, under their numbers in the table."""
+    return [
         (region, str(place_in_table))
         for place_in_table, finding in enumerate(context.statement.findings, start=1)
         for region in finding.regions
         if (region.sop_instance_uid, context.source.frame_number(region)) == place
     ]
-    return stated or list(heat_map.regions)
 
 
-def _caption(context: Context, heat_map: HeatMap) -> str:
+def _caption(context: Context, place: KeyImage, slice_label: str) -> str:
     """Which image it is, as a viewer numbers it."""
-    image, words = context.source.image(heat_map.sop_instance_uid), PAGE_WORDS[context.statement.language]
+    uid, frame_number = place
+    image, words = context.source.image(uid), PAGE_WORDS[context.statement.language]
     numbers = {
-        "series": number(image, "SeriesNumber"),
-        "image": number(image, "InstanceNumber"),
-        "frame": context.source.frame_number(heat_map),
-    }
+        "series": number(image, "SeriesNumber"), "image": number(image, "InstanceNumber"), "frame": frame_number
+    }  # fmt: skip
     parts = [f"{words[key]} {value:g}" for key, value in numbers.items() if value is not None]
-    return ", ".join([*parts, *([heat_map.slice_label] if heat_map.slice_label else [])])
+    label = context.template.label(slice_label, context.statement.language)
+    return ", ".join([*parts, *([label] if label else [])])
 
 
-def _sides(context: Context, heat_map: HeatMap) -> tuple[str, str]:
-    image = context.source.image(heat_map.sop_instance_uid)
-    sides = patient_orientation(image, context.source.frame_number(heat_map))
+def _sides(context: Context, place: KeyImage) -> tuple[str, str]:
+    uid, frame_number = place
+    sides = patient_orientation(context.source.image(uid), frame_number)
     return (opposite(sides[0]), sides[0]) if sides else ("", "")
 
 

@@ -88,7 +88,9 @@ def draw(heat_map: HeatMap, captions: Captions) -> Rgb:
     canvas = Pillow.new("RGB", (total, top + layout.height + layout.margin * 2 + line_height * len(below)), BLACK)
     pen = ImageDraw.Draw(canvas)
     left, right = layout.margin, layout.margin + layout.width + layout.gap
-    pen.text((left, layout.margin // 2), NOT_FOR_DIAGNOSIS, font=_font(round(layout.text * 1.25)), fill=AMBER)
+    # In the middle: viewers write over the corners.
+    warning = _font(round(layout.text * 1.25))
+    pen.text((total / 2, layout.margin // 2), NOT_FOR_DIAGNOSIS, font=warning, fill=AMBER, anchor="ma")
     scale_x = right + layout.width + layout.gap
     caption_y = layout.margin + line_height
     for x, caption in ((left, captions.original), (right, captions.overlay)):

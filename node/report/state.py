@@ -103,6 +103,8 @@ def _finding(
     said = {"id": finding.finding_id, "laterality": template.laterality.get(finding.laterality, {}).get(language, "")}
     if finding.score is not None:
         said["score"] = f"{_finite(finding.score, finding.finding_id):.2f}"
+    if finding.qualities:
+        said["qualities"] = words.clause.join(template.quality(key, language) for key in finding.qualities)
     if certainty is not None:
         said["certainty"] = (
             f"{100.0 * certainty.probability:.0f} %{words.opening}{words.tier[certainty.tier]}{words.closing}"

@@ -7,9 +7,10 @@ the start and not a report at night.
 
 import hashlib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.domain.codes import Code
@@ -17,7 +18,7 @@ from node.domain.findings import Certainty, Status, Tier
 from node.errors import TemplateError
 from node.report.concepts import LATERALITY, LONGEST_MEANING
 from node.report.template_table import Sentence, Table, Text, listed
-from node.report.words import placeholders
+from node.report.words import WORDS, fill, placeholders
 
 __all__ = [
     "FindingTemplate",
@@ -28,10 +29,11 @@ __all__ = [
     "load_templates",
 ]
 
-OF_FINDING = frozenset({"id", "laterality", "score", "certainty"})
+OF_FINDING = frozenset({"id", "laterality", "score", "certainty", "qualities"})
 ALWAYS = "always"
 CRITICAL_FROM = {ALWAYS: frozenset(Tier), "high": frozenset({Tier.HIGH}), "medium": frozenset({Tier.HIGH, Tier.MEDIUM})}
 """From which tier of certainty on a kind of Finding is critical; ``always`` needs no certainty."""
+SLICE = re.compile(r"slice (\d+)/(\d+)")  # how a handler labels a slice
 OF_CONCLUSION = frozenset({"count", "sentences", "reason"})
 
 
@@ -113,6 +115,7 @@ class Template:
     phrases: tuple[Text, ...] = ()
     score: Code | None = None
     recommendations: tuple[RecommendationTemplate, ...] = ()
+    qualities: Mapping[str, Text] = field(default_factory=dict)
 
     def limit(self, key: str, language: str) -> str:
         """What the algorithm does not look at, in words.
@@ -126,9 +129,25 @@ class Template:
             raise TemplateError(f"{self.name}.toml: [limits] has no {key!r}; it has {listed(self.limits)}")
         return self.limits[key][language]
 
+    def quality(self, key: str, language: str) -> str:
+        """What is said of a Finding in words; raises `TemplateError` if the template does not know it."""
+        if key not in self.qualities:
+            raise TemplateError(f"{self.name}.toml: [qualities] has no {key!r}; it has {listed(self.qualities)}")
+        return self.qualities[key][language]
+
     def phrase(self, english: str, language: str) -> str:
         """A handler's own words in another language; as they are if the template does not know them."""
         return next((phrase[language] for phrase in self.phrases if phrase["en"] == english), english)
+
+    def label(self, english: str, language: str) -> str:
+        """A short label of a handler in another language: a kind of Finding, ``slice 47/181``, or a phrase."""
+        kind = english.replace(" ", "_")
+        if kind in self.findings:
+            return self.findings[kind].label[language]
+        found = SLICE.fullmatch(english)
+        if found is None:
+            return self.phrase(english, language)
+        return fill((WORDS[language].slice_of,), {"number": found[1], "count": found[2]})
 
     def finding(self, kind: str) -> FindingTemplate:
         """What a kind of Finding is called; raises `TemplateError` if the template does not know it."""
@@ -196,6 +215,7 @@ def _load(path: Path) -> Template:
         phrases=tuple(_phrase(table) for table in root.items("phrases")),
         score=root.optional_code("score"),
         recommendations=tuple(_recommendation(table) for table in root.items("recommendations")),
+        qualities=root.texts("qualities"),
     )
     root.end()
     _check_laterality(template)

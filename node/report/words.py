@@ -47,6 +47,8 @@ class Words:
         RFC 5646 tag and its meaning (PS3.16 CID 5000).
     concepts
         Meanings of codes of the readable report in this language (PS3.3 8.3), by code value; English if not here.
+    slice_of
+        Which slice of how many, with ``{number}`` and ``{count}``.
     gap, clause, colon, opening, closing
         Punctuation between sentences, between clauses, after a label, and around an aside.
     """
@@ -72,6 +74,7 @@ class Words:
     heat: str
     original: str
     overlay: str
+    slice_of: str
     correction: str
     unverified: str
     gap: str
@@ -104,6 +107,7 @@ WORDS: Mapping[str, Words] = {
         heat="heat",
         original="Original",
         overlay="AI overlay",
+        slice_of="slice {number}/{count}",
         correction="This report replaces an earlier one: more images of this study have come in since.",
         unverified="unverified",
         gap=" ",
@@ -149,6 +153,7 @@ WORDS: Mapping[str, Words] = {
         heat="热图",
         original="原图",
         overlay="AI 叠加图",
+        slice_of="第 {number}/{count} 层",
         correction="本报告替代先前报告：此后又收到该检查的其他图像。",
         unverified="未经审核",
         gap="",

@@ -31,6 +31,7 @@ __all__ = ["load_settings"]
 
 LANGUAGES = ("en", "zh")
 HOUR = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 RECEIVERS = ("own", "pynetdicom")
 LISTS = ("destinations", "rules", "holds")  # tables of the file that are not one record each
 
@@ -199,6 +200,11 @@ def _check_ranges(reader: Reader, settings: Settings) -> None:
         ("infer", "max_memory_mb", 256, 1_000_000),
         ("infer", "attempts", 1, 10),
         ("infer", "threads", 1, 256),
+        ("infer", "least_time_s", 1, 86400),
+        ("infer", "warm_children", 0, 64),
+        ("infer", "warm_for_s", 1, 604800),
+        ("infer", "studies_per_child", 1, 1_000_000),
+        ("infer", "max_growth_mb", 16, 1_000_000),
         ("hl7", "port", 0, 65535),
         ("hl7", "keep_days", 0, 36500),
         ("hl7", "max_connections", 1, 1000),
@@ -229,6 +235,7 @@ def _check_ranges(reader: Reader, settings: Settings) -> None:
         raise reader.error(message, "store", "check_at")
     choices = (
         ("dicom", "receiver", RECEIVERS),
+        ("infer", "device", DEVICES),
         ("report", "language", LANGUAGES),
         ("log", "format", ("text", "json")),
         ("log", "level", ("debug", "info", "warning", "error")),

@@ -127,24 +127,38 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class InferSettings:
-    """Limits of the child processes that decode and infer."""
+    """Limits of the child processes that decode and infer.
+
+    `device` is ``auto`` (a GPU if the build and the machine have one), ``cpu``, ``cuda`` or ``tensorrt``; the last two
+    are an error where they are not there, and let the studies that are read at once share a child.
+    """
 
     children: int = 1
     max_time_s: float = 600.0
     max_memory_mb: int = 8192
     attempts: int = 3
     threads: int = 2
+    device: str = "auto"
+    least_time_s: float = 60.0
+    warm_children: int = 2
+    warm_for_s: float = 900.0
+    studies_per_child: int = 200
+    max_growth_mb: int = 512
 
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """What is written on every result."""
+    """What is written on every result.
+
+    With `resend_after_late_order` a RIS gets its message again when an order comes after it was made.
+    """
 
     language: str = "en"
     institution: str = ""
     station_name: str = "WETREAD"
     heat_map_when_negative: bool = False
     patient_id_system: str = ""
+    resend_after_late_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,14 @@ def drop(store: Store, letter: DeadLetter, reason: str, *, by: str) -> str:
 
 def _why_not(store: Store, connection: sa.Connection, letter: DeadLetter) -> str:
     query = (
-        sa.select(DELIVERIES.c.state, OUTPUTS.c.kind, OUTPUTS.c.path, ASSIGNMENTS.c.handler, ASSIGNMENTS.c.generation)
+        sa.select(
+            DELIVERIES.c.state,
+            DELIVERIES.c.sequence,
+            OUTPUTS.c.kind,
+            OUTPUTS.c.path,
+            ASSIGNMENTS.c.handler,
+            ASSIGNMENTS.c.generation,
+        )
         .join(OUTPUTS, OUTPUTS.c.output_id == DELIVERIES.c.output_id)
         .join(ASSIGNMENTS, ASSIGNMENTS.c.assignment_id == OUTPUTS.c.assignment_id)
         .where(DELIVERIES.c.delivery_id == letter.delivery_id)
@@ -155,7 +162,10 @@ def _why_not(store: Store, connection: sa.Connection, letter: DeadLetter) -> str
         .where(
             ASSIGNMENTS.c.study_uid == letter.study_uid,
             ASSIGNMENTS.c.handler == row.handler,
-            ASSIGNMENTS.c.generation > row.generation,
+            sa.or_(
+                ASSIGNMENTS.c.generation > row.generation,
+                sa.and_(ASSIGNMENTS.c.generation == row.generation, DELIVERIES.c.sequence > row.sequence),
+            ),
             DELIVERIES.c.destination == letter.destination,
             DELIVERIES.c.state.in_(("accepted", "verified")),
             OUTPUTS.c.kind == row.kind,

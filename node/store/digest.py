@@ -18,7 +18,7 @@ from blake3 import blake3
 from node.dicom.part10 import dataset_offset
 from node.errors import StoreError
 
-__all__ = ["Hasher", "dataset_digest", "is_same_dataset", "new_hasher", "text_of"]
+__all__ = ["Hasher", "content_digest", "dataset_digest", "is_same_dataset", "is_same_file", "new_hasher", "text_of"]
 
 METHOD = "blake3"
 BLOCK_BYTES = 1 << 20
@@ -69,18 +69,44 @@ def is_same_dataset(path: Path, digest: str) -> bool:
     StoreError
         If the digest names a method that is not known.
     """
-    method, _, expected = digest.partition(":")
-    if method not in (METHOD, "sha256"):
-        raise StoreError(f"expected a digest by {METHOD} or sha256, found the method {method!r}")
-    hasher = new_hasher() if method == METHOD else hashlib.sha256()
+    hasher, expected = _hasher_for(digest)
     _read_into(hasher, path)
     return hasher.hexdigest() == expected
 
 
-def _read_into(hasher: Hasher, path: Path) -> int:
+def content_digest(content: bytes) -> str:
+    """Digest of a whole file that is being made."""
+    hasher = new_hasher()
+    hasher.update(content)
+    return text_of(hasher)
+
+
+def is_same_file(path: Path, digest: str) -> bool:
+    """True if a whole file has this digest, by whichever method it was made.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    StoreError
+        If the digest names a method that is not known.
+    """
+    hasher, expected = _hasher_for(digest)
+    _read_into(hasher, path, is_whole=True)
+    return hasher.hexdigest() == expected
+
+
+def _hasher_for(digest: str) -> tuple[Hasher, str]:
+    method, _, expected = digest.partition(":")
+    if method not in (METHOD, "sha256"):
+        raise StoreError(f"expected a digest by {METHOD} or sha256, found the method {method!r}")
+    return new_hasher() if method == METHOD else hashlib.sha256(), expected
+
+
+def _read_into(hasher: Hasher, path: Path, *, is_whole: bool = False) -> int:
     size_bytes = 0
     with path.open("rb") as file:
-        file.seek(dataset_offset(file))
+        file.seek(0 if is_whole else dataset_offset(file))
         while block := file.read(BLOCK_BYTES):
             hasher.update(block)
             size_bytes += len(block)

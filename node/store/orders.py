@@ -5,7 +5,7 @@ never by the Accession Number alone.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -22,9 +22,12 @@ from node.store.schema import HL7_MESSAGES, ORDER_USES, ORDERS, PATIENT_EVENTS, 
 __all__ = [
     "FOR_PRIORITY",
     "FOR_REPORT",
+    "FOR_RESENDING",
+    "LEFT",
     "MERGE",
     "StoredOrder",
     "Taken",
+    "add_uses",
     "belongs",
     "complete_order",
     "find_orders",
@@ -36,7 +39,8 @@ __all__ = [
     "order_row",
 ]
 
-FOR_PRIORITY, FOR_REPORT = "priority", "report"
+FOR_PRIORITY, FOR_REPORT, FOR_RESENDING = "priority", "report", "resend"
+LEFT = "left"  # it was looked at when the results were made already, and nothing was sent again
 SAME_ID_WITHIN_S = 7 * 86400.0  # then a sender's counter may have begun anew
 MERGE = "A40"
 MOST_AT_ONCE = 500
@@ -212,22 +216,24 @@ def complete_order(store: Store, patient: Patient, order: Order) -> tuple[Order,
 
 def note_use(store: Store, orders: Sequence[StoredOrder], assignment_ids: Sequence[str], purpose: str) -> None:
     """Write down that orders were used for Assignments; doing it again changes nothing."""
-    pairs = [(order_id, item) for one in orders for order_id in one.ids for item in assignment_ids]
-    if not pairs:
+    order_ids = [order_id for one in orders for order_id in one.ids]
+    if not order_ids or not assignment_ids:
         return
     with store.writing() as connection:
-        for order_id, item in pairs:
-            mine = (
-                ORDER_USES.c.order_id == order_id,
-                ORDER_USES.c.assignment_id == item,
-                ORDER_USES.c.purpose == purpose,
-            )
-            if connection.execute(sa.select(ORDER_USES.c.at).where(*mine)).first() is None:
-                connection.execute(
-                    sa.insert(ORDER_USES).values(
-                        order_id=order_id, assignment_id=item, purpose=purpose, at=store.clock()
-                    )
-                )
+        for item in assignment_ids:
+            add_uses(connection, order_ids, item, purpose, at=store.clock())
+
+
+def add_uses(
+    connection: sa.Connection, order_ids: Iterable[int], assignment_id: str, purpose: str, *, at: float
+) -> None:
+    """Write down what messages were used for, in the caller's transaction; doing it again changes nothing."""
+    mine = (ORDER_USES.c.assignment_id == assignment_id, ORDER_USES.c.purpose == purpose)
+    known = set(connection.execute(sa.select(ORDER_USES.c.order_id).where(*mine)).scalars())
+    for order_id in sorted(set(order_ids) - known):
+        connection.execute(
+            sa.insert(ORDER_USES).values(order_id=order_id, assignment_id=assignment_id, purpose=purpose, at=at)
+        )
 
 
 def forget_orders(connection: sa.Connection, study_uid: str) -> None:

@@ -70,7 +70,8 @@ def from_plain(kind: type[T], plain: Plain, arrays: Mapping[str, Array]) -> T:
     Raises
     ------
     StoreError
-        If a key is unknown, missing or of another type than the record's field, or an array is absent.
+        If a key is unknown or of another type than the record's field, one without a default is missing, or an array
+        is absent. A field that has a default may be missing: it came into the record later than the text.
     """
     return typing.cast("T", _value(kind, plain, arrays, kind.__name__))  # _value builds what the hint says
 
@@ -106,9 +107,9 @@ def _single(kind: type, plain: Plain, arrays: Mapping[str, Array], where: str) -
 
 def _record(kind: type, plain: Mapping[str, Plain], arrays: Mapping[str, Array], where: str) -> object:
     hints = _hints(kind)
-    if set(plain) != set(hints):
+    if not _required(kind) <= set(plain) <= set(hints):
         raise StoreError(f"{where}: expected the keys {', '.join(hints)}, found {', '.join(plain)}")
-    return kind(**{name: _value(hint, plain[name], arrays, f"{where}.{name}") for name, hint in hints.items()})
+    return kind(**{name: _value(hints[name], value, arrays, f"{where}.{name}") for name, value in plain.items()})
 
 
 def _sequence(
@@ -133,6 +134,15 @@ def _first_that_fits(choices: tuple[object, ...], plain: Plain, arrays: Mapping[
             if choice is choices[-1]:
                 raise
     raise _mismatch(where, choices, plain)
+
+
+@functools.cache
+def _required(kind: type) -> frozenset[str]:
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
 
 
 @functools.cache

@@ -129,6 +129,7 @@ OUTPUTS = sa.Table(
     sa.Column("sop_class_uid", UID, nullable=False, default=""),
     sa.Column("transfer_syntax_uid", UID, nullable=False, default=""),
     sa.Column("made_at", AT, nullable=False),
+    sa.Column("digest", sa.String(80), nullable=False, default="", server_default=""),  # of the file, with its method
 )
 DELIVERIES = sa.Table(
     "deliveries",
@@ -214,6 +215,6 @@ ORDER_USES = sa.Table(
     METADATA,
     sa.Column("order_id", sa.Integer, primary_key=True),
     sa.Column("assignment_id", sa.String(64), primary_key=True),
-    sa.Column("purpose", sa.String(16), primary_key=True),  # priority, report
+    sa.Column("purpose", sa.String(16), primary_key=True),  # priority, report, resend, left
     sa.Column("at", AT, nullable=False),
 )

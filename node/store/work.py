@@ -13,10 +13,12 @@ from node.store.schema import ASSIGNMENTS, DELIVERIES, OUTPUTS, REMOVALS
 
 __all__ = [
     "Delivery",
+    "add_outputs",
     "analysed_at",
     "assignment",
     "assignments_of",
     "corrected_outputs",
+    "fill_outbox",
     "mark_analysed",
     "mark_assignment_failed",
     "mark_reported",
@@ -165,17 +167,18 @@ def mark_reported(
         )
         if connection.execute(newer).first() is not None:
             raise StoreError("a later generation of the study, with more images, was reported first")
-        _add_outputs(store, connection, item, outputs, now)
-        _fill_outbox(connection, item, deliveries, patient_key, now)
+        add_outputs(store, connection, item, outputs, now)
+        fill_outbox(connection, item, deliveries, patient_key, now)
         details: dict[str, str | int | float] = {"handler": item.handler, "outputs": len(outputs)}
         store.audit(
             connection, "study reported", item.study_instance_uid, workflow=workflow, step="report", details=details
         )
 
 
-def _add_outputs(
+def add_outputs(
     store: Store, connection: sa.Connection, item: Assignment, outputs: Sequence[Output], now: float
 ) -> None:
+    """Add the rows of what an Assignment has made, in the caller's transaction."""
     for output in outputs:
         connection.execute(
             sa.insert(OUTPUTS).values(
@@ -184,6 +187,7 @@ def _add_outputs(
                 kind=str(output.kind),
                 path=str(output.path.relative_to(store.root)),
                 sha256=output.sha256,
+                digest=output.digest,
                 size_bytes=output.size_bytes,
                 sop_class_uid=output.sop_class_uid,
                 transfer_syntax_uid=output.transfer_syntax_uid,
@@ -192,9 +196,10 @@ def _add_outputs(
         )
 
 
-def _fill_outbox(
+def fill_outbox(
     connection: sa.Connection, item: Assignment, deliveries: Sequence[tuple[str, str]], patient_key: str, now: float
 ) -> None:
+    """Add a row for each (output id, destination) at the end of the outbox, in the caller's transaction."""
     last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(DELIVERIES.c.sequence), 0))).scalar_one()
     for number, (output_id, destination) in enumerate(deliveries, start=last + 1):
         connection.execute(
@@ -230,6 +235,7 @@ def output_of(store: Store, row: "sa.Row[tuple[object, ...]]") -> Output:
         kind=OutputKind(values["kind"]),
         path=store.root / values["path"],
         sha256=values["sha256"],
+        digest=values["digest"],
         size_bytes=values["size_bytes"],
         sop_class_uid=values["sop_class_uid"],
         transfer_syntax_uid=values["transfer_syntax_uid"],

@@ -1,9 +1,11 @@
 """The newest studies and how far each is, for a list that a person reads."""
 
+import json
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.domain.findings import Tier
 from node.store.database import Store
 from node.store.gathering import DISCARDED
 from node.store.schema import ASSIGNMENTS, GENERATIONS, INSTANCES, STUDIES
@@ -18,6 +20,7 @@ class StudyState:
     `state` is ``open``, ``waiting`` (for a required Series), ``held`` (as one of a
     phantom or quality check), ``frozen``, ``being read``, ``done``, ``unrouted``,
     ``failed`` or ``discarded``; `reason` says why, where there is a reason. Times are seconds since the epoch.
+    `needs_review` if a finding of its last generation is of the tier review: a person is to look first.
     """
 
     study_uid: str
@@ -30,6 +33,7 @@ class StudyState:
     modality: str
     last_instance_at: float
     reason: str
+    needs_review: bool = False
 
 
 def study_states(store: Store, *, limit: int) -> list[StudyState]:
@@ -60,7 +64,18 @@ def _state(connection: sa.Connection, row: "sa.Row[tuple[object, ...]]") -> Stud
         modality=modality or "",
         last_instance_at=float(row.last_instance_at),
         reason=reason,
+        needs_review=_needs_review(connection, row),
     )
+
+
+def _needs_review(connection: sa.Connection, row: "sa.Row[tuple[object, ...]]") -> bool:
+    summaries = connection.execute(
+        sa.select(ASSIGNMENTS.c.summary).where(
+            ASSIGNMENTS.c.study_uid == row.study_uid, ASSIGNMENTS.c.generation == row.generation
+        )
+    ).scalars()
+    findings = [finding for summary in summaries for finding in json.loads(summary or "[]")]
+    return any((finding.get("certainty") or {}).get("tier") == Tier.REVIEW for finding in findings)
 
 
 def _how_far(connection: sa.Connection, row: "sa.Row[tuple[object, ...]]") -> tuple[str, str]:

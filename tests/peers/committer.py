@@ -26,9 +26,11 @@ class Committer:
     """What it holds, what it was asked to commit, and how it answers.
 
     `reports` says when its report comes: on the ``same`` Association at once, or ``never``. `fails` are reasons for SOP
-    Instance UIDs it does not commit; with `hides` no query finds anything.
+    Instance UIDs it does not commit; with `hides` no query finds anything. It can be left and entered again: then it is
+    on the same `port` and still holds what it held.
     """
 
+    port: int = 0
     commits: bool = True
     finds: bool = True
     reports: str = "same"
@@ -58,7 +60,7 @@ class Committer:
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_DIMSE_SENT, self._sent),
         ]
-        self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
         self.port = int(self._server.socket.getsockname()[1])
         return self
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.app import start_receiver
 from node.dicom.part10 import dataset_offset
+from node.front import start_receiver
 from node.network.dimse import Kind, decode_command
 from node.receive import Receiver
 from node.settings import DicomSettings, Settings, StoreSettings

@@ -82,9 +82,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_until_open(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_open(port: int, process: "subprocess.Popen[bytes]", *, limit_s: float = 10.0) -> None:
     """Wait until a program that was just started takes connections."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + limit_s
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

@@ -103,12 +103,15 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.owner.connections += 1
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         reply = self.owner.next_reply()
         if reply is WebFault.RESET:
             self._hang_up()
             return
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.owner.requests.append(Request(self.path, dict(self.headers.items()), body))
         if isinstance(reply, Reply):
             self.send_response(reply.status)

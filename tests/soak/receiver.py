@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from node.app import start_receiver
+from node.front import start_receiver
 from node.process import is_alive, read_ready, without_settings
 from node.settings import load_settings
 from node.store.database import Store, open_store

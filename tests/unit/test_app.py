@@ -1,7 +1,7 @@
 """The sweep hands over what fell between rows and queue, tries again what failed, and ends what fails every time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -9,16 +9,19 @@ from typing import cast
 import pytest
 import sqlalchemy as sa
 
-from node.app import TRIES, Worker, may_hear_reports, note_report
+from node.app import TRIES, Worker
+from node.domain.work import Priority
 from node.engine import Engine
+from node.front import may_hear_reports, note_report
 from node.receive import EventReport
-from node.settings import DicomDestination, DicomSettings, Settings, StoreSettings, Verify
+from node.settings import DicomDestination, DicomSettings, ReportSettings, Settings, StoreSettings, Verify
 from node.steps import Site
 from node.store.database import Store, open_store
 from node.store.holding import keeping_files
 from node.store.removal import ERASE, begin_removal, unfinished_removals
 from node.store.schema import ASSIGNMENTS, GENERATIONS
 from node.store.studies import hold
+from tests.unit.ordered import ORDER, bundled, keep, reported, routed
 from tests.unit.rows import STUDY, Clock, arrive, assign, freeze_whole, message, report
 
 
@@ -28,6 +31,11 @@ class InMemoryEngine:
 
     statuses: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
+    hastened: dict[str, Priority] = field(default_factory=dict)
+
+    def hasten(self, name: str, priority: Priority) -> bool:
+        self.hastened[name] = priority
+        return True
 
     def enqueue(self, _queue: str, _workflow: Callable[..., None], name: str, *arguments: str | int, **_options: object) -> None:  # fmt: skip  # noqa: E501
         self.statuses.setdefault(name, "ENQUEUED")
@@ -189,6 +197,25 @@ def test_a_study_whose_wait_is_over_is_handed_over_again_and_the_wait_is_no_fail
     assert len(_engine(worker).statuses) == 1 + TRIES
     row = _one(store, GENERATIONS)
     assert (row.state, row.reason) == ("failed", f"routing failed {TRIES} times")
+
+
+def test_the_sweep_hastens_the_reading_that_waits_and_sends_a_late_order_on(tmp_path: Path) -> None:
+    found = bundled(tmp_path / "bundled")
+    wanted = replace(found.settings, report=ReportSettings(resend_after_late_order=True))
+    worker = Worker(replace(found, settings=wanted), {})
+    worker.engine = cast(Engine, InMemoryEngine())
+    item = routed(found)
+    worker.sweep()
+    keep(found, ORDER)
+    worker.sweep()
+    assert _engine(worker).hastened == {f"reading:{item}:1": Priority.STAT}
+    reported(found, item)
+    worker.sweep()
+    _engine(worker).end_all("SUCCESS")
+    keep(found, replace(ORDER, control="XO", reason="Fever"), control_id="2")
+    worker.sweep()
+    assert _engine(worker).statuses[f"visit:{item}:ris:2"] == "ENQUEUED"
+    found.store.close()
 
 
 def test_the_front_door_hears_reports_only_if_a_pacs_may_be_asked_to_commit() -> None:

@@ -14,8 +14,9 @@ import pytest
 import structlog
 
 from node.domain.work import Priority
-from node.engine import FAILED, Engine, Queue, lock_executor
+from node.engine import FAILED, Engine, Queue
 from node.errors import AlreadyRunningError
+from node.lock import lock_executor
 
 LIMIT_S = 30.0
 
@@ -80,6 +81,20 @@ def test_stat_runs_before_routine_that_came_first(bench: Bench) -> None:
     bench.enqueue("stat", Priority.STAT)
     bench.gates["occupied"].set()
     assert [bench.next() for _ in range(3)] == ["stat", "urgent", "routine"]
+
+
+def test_work_that_waits_is_moved_forward_and_work_that_runs_is_left(bench: Bench) -> None:
+    bench.gates["busy"] = threading.Event()
+    bench.enqueue("busy")
+    assert bench.next() == "busy"
+    for name in ("waits first", "waits second"):
+        bench.enqueue(name)
+    assert bench.engine.hasten("waits second", Priority.STAT)
+    assert not bench.engine.hasten("waits second", Priority.URGENT)  # never back
+    assert not bench.engine.hasten("busy", Priority.STAT)
+    assert not bench.engine.hasten("never", Priority.STAT)
+    bench.gates["busy"].set()
+    assert [bench.next() for _ in range(2)] == ["waits second", "waits first"]
 
 
 def test_a_blocked_partition_delays_its_own_work_only(bench: Bench) -> None:

@@ -13,8 +13,9 @@ import pytest
 from dbos import DBOS
 
 from node.domain.work import Priority
-from node.engine import Engine, Queue, lock_executor
+from node.engine import Engine, Queue
 from node.errors import StoreError
+from node.lock import lock_executor
 
 LIMIT_S = 30.0
 

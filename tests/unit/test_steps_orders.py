@@ -1,6 +1,5 @@
 """An order that comes in time raises the urgency and stands in every result; a later one changes nothing."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,70 +7,25 @@ from pathlib import Path
 import hl7
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from node.app import open_site
 from node.deliver import check_destination
-from node.dicom.part10 import file_header
-from node.domain.orders import OrderContext, PatientIdentifier, Received
-from node.domain.work import Output, OutputKind, Priority
+from node.domain.orders import OrderContext, PatientIdentifier
+from node.domain.work import OutputKind, Priority
 from node.errors import ConfigError
 from node.explain import story
 from node.paths import bundled_site
-from node.receive.spool import Incoming, accept
-from node.settings import FieldRule, Hl7Destination, StoreSettings, load_settings
-from node.steps import Site, report_assignment, report_failure, route_study
-from node.store.orders import keep_message
+from node.settings import FieldRule, Hl7Destination, StoreSettings
+from node.steps import Site, report_assignment
 from node.store.work import assignment, outputs_of
-from tests.unit.report.studies import head
-from tests.unit.rows import freeze_whole
-
-STUDY = "2.25.1001"
-MINE = PatientIdentifier("P-0042", "HOSPITAL")
-ORDER = OrderContext(
-    "ACC1", (MINE,), "NW", placer_order_number="PL-1", filler_order_number="F-1", priority=Priority.STAT,
-    indication="Fall from stairs", reason="Pain", patient_class="E",
-)  # fmt: skip
+from tests.unit.ordered import ORDER, STUDY, bundled, keep, reported, routed
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    shipped = load_settings(bundled_site() / "config.toml", {})
-    found = open_site(bundled_site(), replace(shipped, store=StoreSettings(tmp_path / "store", refuse_below_free_mb=0)))
+    found = bundled(tmp_path / "store")
     yield found
     found.store.close()
-
-
-def keep(site: Site, order: OrderContext, control_id: str = "1") -> None:
-    digest = hashlib.sha256(control_id.encode()).hexdigest()
-    keep_message(site.store, Received("HIS", control_id, "ORM^O01", digest, (order,)))
-
-
-def routed(site: Site) -> str:
-    ds = head(STUDY, f"{STUDY}.2", str(ComputedRadiographyImageStorage), 1)
-    ds.Modality = "CR"
-    ds.Rows = ds.Columns = 8
-    ds.PixelData = b"\0" * 128
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    path = site.store.root / "incoming" / "a"
-    dcmwrite(path, ds, enforce_file_format=False)
-    body = path.read_bytes()
-    body = body[body.index(b"\x08\x00\x05\x00") :]  # the first element: SpecificCharacterSet
-    path.write_bytes(file_header(str(ds.SOPClassUID), str(ds.SOPInstanceUID), ExplicitVRLittleEndian) + body)
-    incoming = Incoming(path, str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), "CR1")
-    assert accept(site.store, incoming, refuse_below_free_mb=0).status == 0x0000
-    assert freeze_whole(site.store, quiet_s=0, after_release_s=0) == [(STUDY, 1)]
-    (assignment_id,) = route_study(site, STUDY, 1)
-    return assignment_id
-
-
-def reported(site: Site, item: str) -> dict[OutputKind, Output]:
-    report_failure(site, item, "the process was killed")
-    assert report_assignment(site, item) == ""
-    return {output.kind: output for output in outputs_of(site.store, item)}
 
 
 def told(site: Site) -> list[str]:

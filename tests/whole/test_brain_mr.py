@@ -14,8 +14,9 @@ from skimage.draw import polygon2mask
 from handlers.brain_mr import handler
 from node.domain.study import Instance, Series, Study
 from node.errors import NotEvaluableError, UnreadableInstanceError
+from node.infer.loaded import LoadedModel
 from node.infer.models import load_manifest
-from node.infer.session import OnnxModel, open_model
+from node.infer.session import open_model
 from tests.phantoms_mr import (
     AXIAL,
     CORONAL,
@@ -30,7 +31,7 @@ from tests.phantoms_mr import (
     write_mr_series,
 )
 
-Models = Mapping[str, OnnxModel]
+Models = Mapping[str, LoadedModel]
 Head = tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]
 
 MODEL = Path(__file__).parents[2] / "models" / "brain_extraction"

@@ -13,6 +13,7 @@ from handlers.chest_xray import analyse, handler
 from node.api import Finding, NotEvaluableError, Reading
 from node.dicom.read import header_of, read_dataset
 from node.domain.study import Instance, Series, Study
+from tests.chest_models import lung_fields
 from tests.phantoms import CHEST_SPACING_MM, OPACITIES, Opacity, Stored, chest_phantom, write_cr
 
 
@@ -23,8 +24,12 @@ def study(*paths: Path) -> Study:
     return Study("1.2", 1, (Series("1.2.3", str(datasets[0].Modality), instances, header_of(datasets[0])),))
 
 
+def look(one: Study) -> Reading:
+    return analyse(one, {"lung_fields": lung_fields()})
+
+
 def read(array: npt.NDArray[np.generic], tmp_path: Path, **header: object) -> Reading:
-    return analyse(study(write_cr(np.ascontiguousarray(array).astype(np.uint16), tmp_path / "film.dcm", **header)), {})
+    return look(study(write_cr(np.ascontiguousarray(array).astype(np.uint16), tmp_path / "film.dcm", **header)))
 
 
 def center(finding: Finding) -> tuple[float, float]:
@@ -46,7 +51,7 @@ def phantom() -> Stored:
 
 @pytest.fixture(scope="module")
 def real_film() -> Reading:
-    return analyse(study(example("RG1_UNCR.dcm")), {})
+    return look(study(example("RG1_UNCR.dcm")))
 
 
 def test_every_opacity_of_the_phantom_is_marked_and_nothing_else(phantom: Stored, tmp_path: Path) -> None:
@@ -145,14 +150,14 @@ def test_the_same_film_always_gives_the_same_reading(phantom: Stored, tmp_path: 
 def test_of_two_films_the_one_that_is_no_chest_is_left_out(phantom: Stored, tmp_path: Path) -> None:
     chest = write_cr(phantom, tmp_path / "chest.dcm")
     other = write_cr(np.zeros((600, 600), dtype=np.uint16), tmp_path / "other.dcm")
-    reading = analyse(study(chest, other), {})
+    reading = look(study(chest, other))
     assert reading.source_uids == (str(dcmread(chest).SOPInstanceUID),)
     assert len(reading.findings) == len(OPACITIES)
 
 
 def test_finding_ids_go_on_over_two_films_and_the_second_has_no_side(phantom: Stored, tmp_path: Path) -> None:
     paths = [write_cr(phantom, tmp_path / f"{name}.dcm") for name in "ab"]
-    findings = analyse(study(*paths), {}).findings
+    findings = look(study(*paths)).findings
     assert [finding.finding_id for finding in findings] == [f"opacity-{number}" for number in range(1, 7)]
     assert {finding.laterality for finding in findings[3:]} == {""}
 
@@ -192,7 +197,7 @@ def test_the_best_marks_of_the_real_film_are_its_large_opacities(real_film: Read
 
 
 def test_a_compressed_copy_of_the_real_film_gives_the_same_marks(real_film: Reading) -> None:
-    reading = analyse(study(example("RG1_J2KR.dcm")), {})
+    reading = look(study(example("RG1_J2KR.dcm")))
     assert [center(finding) for finding in reading.findings] == [center(finding) for finding in real_film.findings]
 
 
@@ -225,7 +230,7 @@ def test_another_body_part_is_refused_by_its_picture(name: str, tmp_path: Path) 
             del ds[keyword]
     ds.save_as(tmp_path / "other.dcm")
     with pytest.raises(NotEvaluableError) as refused:
-        analyse(study(tmp_path / "other.dcm"), {})
+        look(study(tmp_path / "other.dcm"))
     assert refused.value.key == "lungs_not_found"
 
 
@@ -276,7 +281,7 @@ def test_a_thumbnail_is_refused(phantom: Stored, tmp_path: Path) -> None:
 
 
 def test_the_handler_names_what_it_is_and_what_it_does_not_look_at() -> None:
-    assert handler.basis == "rule-based"
-    assert handler.models == ()
+    assert handler.basis == "learned"  # the outline of the lungs; of opacities nothing was learned, so no certainty
+    assert handler.models == ("lung_fields",)
     assert {"pneumothorax", "effusion", "fracture", "behind_heart"} <= set(handler.not_looked_at)
     assert {"CR", "DX"} == set(handler.terms.modalities)

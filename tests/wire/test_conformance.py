@@ -12,24 +12,18 @@ import pytest
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from node.complete.ask import SenderError, count_at
 from node.conformance import Statement, describe
-from node.conformance.describe import NEWER_CLASSES, SENT_CLASSES
-from node.deliver import DicomConnection
+from node.conformance.describe import NEWER_CLASSES
 from node.dicom.uid import is_valid_uid
-from node.domain.work import Output, OutputKind
-from node.errors import DeliveryError
 from node.network import Command, Kind
 from node.network.items import CommonExtended, PresentationContext, RoleSelection, UserInformation
 from node.network.negotiation import STORAGE_SERVICE
-from node.network.pdu import AssociateAccept, AssociateReject, AssociateRequest, decode_pdu
+from node.network.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from node.receive import accept, serve
-from node.settings import CompleteSettings, DicomSettings, Peer, Sender, Settings
+from node.settings import DicomSettings, Peer, Settings
 from node.store.database import open_store
-from tests.peers.front import FrontDoor, Tap, front_door
-from tests.peers.pacs import BadPacs, destination
+from tests.peers.front import FrontDoor, front_door
 from tests.peers.requestor import MOST_CONTEXTS, OWN_PDU_BYTES, Requestor, ask, contexts
-from tests.unit.report.studies import ALL_KINDS, make, mr_study, whole_brain_analysis
 
 DOORS = ("own", "pynetdicom")
 PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"  # Siemens CSA Non-Image Storage
@@ -277,73 +271,3 @@ def test_another_service_gets_its_status(tmp_path: Path) -> None:
         find = Command(0x0020, 2, has_dataset=True, sop_class_uid=FIND_CLASS)
         assert requestor.invoke(1, find, WHOLE).status == stated[OF_THE_SERVICE[1]]
         assert door.instances() == []
-
-
-# What it asks of others.
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[OutputKind, Output]:
-    """A real result object of every kind."""
-    folder = tmp_path_factory.mktemp("results")
-    study = mr_study(folder)
-    made = make(whole_brain_analysis(study), study, folder / "out", kinds=ALL_KINDS)
-    return {output.kind: output for output in made.outputs}
-
-
-def proposed(tap: Tap) -> list[tuple[str, str]]:
-    """Every pair of SOP class and transfer syntax of the last request, in its order."""
-    request = decode_pdu(1, tap.requests()[-1])
-    assert isinstance(request, AssociateRequest)
-    return [(one.abstract_syntax, syntax) for one in request.contexts for syntax in one.transfer_syntaxes]
-
-
-@pytest.mark.parametrize("kind", SENT_CLASSES)
-def test_what_is_proposed_for_a_result_is_what_is_stated(results: dict[OutputKind, Output], kind: OutputKind) -> None:
-    with BadPacs() as pacs, Tap(pacs.port) as tap:
-        to = replace(destination(tap.port), objects=(kind,))
-        with DicomConnection(to, calling_ae="WETREAD") as connection:
-            assert connection.send(results[kind].path, results[kind]) == "0x0000"
-        request = decode_pdu(1, tap.requests()[0])
-        found = proposed(tap)
-    stated = describe(replace(settings(), destinations={"pacs": to}))
-    (where,) = stated.destinations
-    assert found == [(one.sop_class.uid, syntax.uid) for one in where.proposals for syntax in one.transfer_syntaxes]
-    assert isinstance(request, AssociateRequest)
-    assert (request.calling_ae, request.called_ae) == (stated.ae_title, where.ae_title)
-    assert request.user.max_pdu_bytes == stated.own_max_pdu_bytes
-    assert (request.user.roles, request.user.extended, request.user.common_extended) == ((), (), ())
-    assert request.user.implementation_class_uid == stated.implementation_class_uid
-    assert request.user.implementation_version == stated.implementation_version
-
-
-def test_every_kind_of_result_object_is_stated() -> None:
-    assert set(SENT_CLASSES) == {kind for kind in OutputKind if kind.is_dicom}
-
-
-def test_the_status_of_a_pacs_is_judged_as_stated(results: dict[OutputKind, Output]) -> None:
-    judgements = describe(Settings()).judgements
-    expected = {status: (one.is_taken, one.is_final) for one in judgements for status in (one.low, one.high)}
-    others = (0x0110, 0x0112, 0x0213, 0xFE00)
-    assert not any(one.low <= other <= one.high for one in judgements for other in others)
-    expected |= dict.fromkeys(others, (False, False))
-    output = results[OutputKind.TEXT_SR]
-    with BadPacs(*expected) as pacs, DicomConnection(destination(pacs.port), calling_ae="WETREAD") as connection:
-        for status, wanted in expected.items():
-            try:
-                connection.send(output.path, output)
-                found = (True, True)
-            except DeliveryError as error:
-                found = (False, error.is_permanent)
-            assert found == wanted, f"0x{status:04X}"
-
-
-def test_a_sender_is_asked_in_the_contexts_that_are_stated() -> None:
-    with BadPacs() as pacs, Tap(pacs.port) as tap:
-        sender = Sender("CT1", "127.0.0.1", tap.port, called_ae="PACS", timeout_s=5)
-        with pytest.raises(SenderError):
-            count_at(sender, "2.25.1", calling_ae="WETREAD")
-        found = proposed(tap)
-    (query,) = describe(replace(settings(), complete=CompleteSettings(senders=(sender,)))).queries
-    assert found == [(query.sop_class.uid, syntax.uid) for syntax in query.transfer_syntaxes]
-    assert query.ae_title == "PACS"

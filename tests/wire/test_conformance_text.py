@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from node.conformance import describe, to_markdown
 from node.domain.work import OutputKind
-from node.settings import DicomDestination, DicomSettings, Peer, Sender, Settings, StoreSettings, load_settings
+from node.settings import (
+    DicomDestination,
+    DicomSettings,
+    Peer,
+    Sender,
+    Settings,
+    StoreSettings,
+    StowDestination,
+    load_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,10 +70,23 @@ def test_tls_closed_ports_and_disks_that_are_not_waited_for_are_told() -> None:
     assert "pem" not in text
 
 
+def test_the_roles_of_a_user_are_in_the_overview() -> None:
+    web = StowDestination("web", "https://archive.example/dicom-web")
+    pacs = DicomDestination("pacs", "127.0.0.1", 104, "PACS")
+    text = to_markdown(describe(Settings(destinations={"pacs": pacs, "web": web})))
+    for service in ("Storage Commitment Push Model SOP Class (1.2.840.10008.1.20.1)", "STOW-RS of DICOMweb (PS3.18), "
+                    "as user agent", "QIDO-RS of DICOMweb (PS3.18), as user agent",
+                    "Study Root Query/Retrieve Information Model - FIND (1.2.840.10008.5.1.4.1.2.2.1)"):  # fmt: skip
+        assert f"| {service} | yes | no |" in text
+    assert "| Verification | yes | yes |" in text
+    assert "proposes by role selection to be the SCP" in text
+
+
 def hostile(words: str) -> Settings:
     """Settings whose every free word is the same."""
     destination = DicomDestination(words, words, 104, words, objects=(OutputKind.TEXT_SR,))
-    settings = Settings(destinations={words: destination})
+    web = StowDestination(words, words)
+    settings = Settings(destinations={words: destination, f"{words} of the web": web})
     complete = replace(settings.complete, senders=(Sender(words, words, 104),))
     dicom = DicomSettings(ae_title=words, host=words, allowed_peers=(Peer(words, words, words),))
     return replace(settings, dicom=dicom, complete=complete)

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
-from node.app import start_listener
 from node.deliver import MllpConnection, send_oru
 from node.deliver.ack import Ack, parse_ack
 from node.errors import DeliveryError
+from node.front import start_listener
 from node.network.mllp import FrameDecoder, frame
 from node.process import read_ready, without_settings
 from node.receive.hl7_listener import Hl7Listener, serve_hl7

@@ -17,8 +17,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, _config, build_context
 
-from node.app import start_receiver
 from node.dicom.part10 import file_header
+from node.front import start_receiver
 from node.receive import Receiver
 from node.settings import CompleteSettings, DicomSettings, Peer, Settings, StoreSettings
 from node.store.database import Store, open_store

@@ -140,7 +140,7 @@ def test_file_that_is_not_the_one_stored_is_never_sent(tmp_path: Path) -> None:
     flipped = bytearray(path.read_bytes())
     flipped[-1] ^= 1
     path.write_bytes(flipped)
-    with BadPacs() as pacs, pytest.raises(DeliveryError, match="not the file that was stored") as caught:
+    with BadPacs() as pacs, pytest.raises(DeliveryError, match="not the ones that were made") as caught:
         send_dicom(path, output, destination(pacs.port), calling_ae="WETREAD")
     assert caught.value.is_permanent
     assert pacs.associations == 0

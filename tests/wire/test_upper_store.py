@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydicom.filereader import dcmread
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-from node.app import start_receiver
+from node.front import start_receiver
 from node.network.dimse import Command, Kind
 from node.receive import Receiver
 from node.receive.upper import UpperReceiver

@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from pydicom.uid import ImplicitVRLittleEndian
 
-from node.deliver.commitment import take_report
 from node.deliver.outbox import visit
 from node.deliver.scu import DicomConnection
 from node.deliver.verify import check
 from node.dicom.encoded import encode_dataset
 from node.settings import DeliverSettings, DicomDestination, StoreSettings, Verify
+from node.store.commitment import take_report
 from node.store.database import Store, open_store
 from node.store.retention import tidy
 from node.store.schema import COMMITMENTS, DELIVERIES

@@ -8,7 +8,6 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from node.deliver.commitment import take_report
 from node.deliver.connections import Connection, connection_to
 from node.deliver.outbox import visit
 from node.deliver.rounds import Checked
@@ -16,6 +15,7 @@ from node.deliver.verify import check
 from node.demo.pacs import OrthancPacs
 from node.receive import Answer, EventReport
 from node.settings import DeliverSettings, DicomDestination, OrthancDestination, StowDestination, Verify
+from node.store.commitment import take_report
 from node.store.database import Store, open_store
 from node.store.schema import DELIVERIES
 from tests.peers import orthanc as orthanc_peer

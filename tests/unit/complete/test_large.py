@@ -76,7 +76,7 @@ def test_five_thousand_images_in_ten_series_are_one_generation_and_one_assignmen
     add_assignments(store, STUDY, 1, routing.assignments, routing.tries)
     (given,) = assignments_of(store, STUDY, 1)
     assert len(given.series_uids) == SERIES
-    job = Job(1, "a", tmp_path, tmp_path, study, 1, 1, 1)
+    job = Job(1, tmp_path, study, 1)
     assert decode_job(encode(job)).study == study
 
 

@@ -1,8 +1,10 @@
 """One visit: what was taken is noted, what never will be is a dead letter, the rest waits longer each time."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,9 @@ from node.deliver.scu import DicomConnection
 from node.demo.ris import DemoRis
 from node.domain.work import Output
 from node.settings import DeliverSettings, Destination, Hl7Destination
+from node.store import digest
 from node.store.database import Store, open_store
+from node.store.digest import Hasher, content_digest
 from node.store.outbox import Batch, blocked_until, mark_accepted, open_batches, pending_deliveries
 from node.store.schema import DELIVERIES
 from tests.peers import pacs as bad_pacs
@@ -199,6 +203,28 @@ def test_bytes_that_changed_on_disk_are_never_sent(store: Store) -> None:
         assert ris.messages == []
     state, _, error, _ = _state(store, "M1")
     assert (state, "not the ones that were made" in error) == ("dead_letter", True)
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+def test_an_object_is_hashed_once_when_it_is_sent_by_the_fastest_method_its_row_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch, has_digest: bool
+) -> None:
+    sent = image(store, "2.25.70")
+    if has_digest:
+        sent = replace(sent, digest=content_digest(sent.path.read_bytes()))
+    item = _reported(store, (sent, "pacs"))
+    hashed: list[str] = []
+
+    def counted(name: str, make: Callable[..., Hasher]) -> Callable[..., Hasher]:
+        return lambda *given: hashed.append(name) or make(*given)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(digest, "blake3", counted("blake3", digest.blake3))
+    monkeypatch.setattr(digest, "hashlib", SimpleNamespace(sha256=counted("sha256", hashlib.sha256)))
+    monkeypatch.setattr(hashlib, "file_digest", counted("whole file by SHA-256", hashlib.file_digest))
+    with BadPacs() as pacs:
+        assert _visit(store, item, bad_pacs.destination(pacs.port)) is None
+    assert _state(store, "2.25.70")[0] == "accepted"
+    assert hashed == ["blake3" if has_digest else "sha256"]
 
 
 def test_a_file_that_is_gone_is_a_dead_letter(store: Store) -> None:

@@ -20,7 +20,7 @@ from node.errors import ConfigError, MessageError
 from node.network.er7 import Er7, escape
 from node.network.hl7 import Message, parse_message
 from node.receive.hl7_answer import Verdict, answers
-from node.settings import FieldRule, Hl7Destination, Hl7Settings, load_settings
+from node.settings import FieldRule, Hl7Destination, Hl7Settings, ReportSettings, Settings, load_settings
 from node.settings.hl7 import SETTABLE, SOURCES
 from tests.unit.deliver.statements import (
     FAILED,
@@ -299,3 +299,12 @@ def test_the_shipped_statement_is_that_of_the_shipped_settings() -> None:
     assert hl7_statement(load_settings(root / "config.toml", {})) == kept, (
         "run: wetread conformance --hl7 > docs/hl7.md"
     )
+
+
+def test_the_statement_says_what_becomes_of_a_late_order_as_it_is_configured() -> None:
+    silent, told = (
+        hl7_statement(Settings(report=ReportSettings(resend_after_late_order=wanted))) for wanted in (False, True)
+    )
+    assert "sends nothing again" in silent
+    assert "sends nothing again" not in told
+    assert "as corrected (C in OBR-25 and OBX-11)" in told

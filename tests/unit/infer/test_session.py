@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from node.errors import ConfigError, ModelError, ModelHashError, ModelOutputError
+from node.infer.loaded import LoadedModel
 from node.infer.models import load_manifest
-from node.infer.session import OnnxModel, check_onnxruntime, open_model
+from node.infer.session import check_onnxruntime, open_model
 from tests.unit.infer.sites import doubling_model, logarithm_model, onnx_of, write_model
 
 
-def opened(tmp_path: Path, content: bytes) -> OnnxModel:
+def opened(tmp_path: Path, content: bytes) -> LoadedModel:
     folder = write_model(tmp_path, "tiny", content)
     return open_model(load_manifest(folder).card, folder, threads=1)
 
@@ -24,6 +25,36 @@ def test_a_model_gives_its_output(tmp_path: Path) -> None:
     assert output.dtype == np.float32
     assert output.tolist() == [[2.0, 4.0], [6.0, 8.0]]
     assert model.device == "CPU"
+
+
+def two_outputs_model() -> bytes:
+    names = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("x", "y", "z")]
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node("Log", ["x"], ["z"])]
+    graph = helper.make_graph(nodes, "tiny", names[:1], names[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def test_every_output_of_the_card_is_given_and_checked(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "tiny", two_outputs_model())
+    manifest = folder / "model.toml"
+    more = '[[outputs]]\nname = "z"\nshape = [-1, 2]\n'
+    manifest.write_text(manifest.read_text(encoding="utf-8") + more, encoding="utf-8")
+    model = open_model(load_manifest(folder).card, folder, threads=1)
+    outputs = model.run_all({"x": np.array([[1.0, 1.0]], np.float32)})
+    assert {name: output.tolist() for name, output in outputs.items()} == {"y": [[2.0, 2.0]], "z": [[0.0, 0.0]]}
+    bad = np.array([[-1.0, 1.0]], np.float32)
+    assert model.run(bad).tolist() == [[-2.0, 2.0]]  # the other output was not asked for
+    with pytest.raises(ModelOutputError, match="output z: 1 of 2 are not finite"):
+        model.run_all({"x": bad})
+
+
+def test_inputs_that_the_card_does_not_name_are_refused(tmp_path: Path) -> None:
+    model, tensor = opened(tmp_path, doubling_model()), np.zeros((1, 2), np.float32)
+    for inputs in ({}, {"w": tensor}, {"x": tensor, "w": tensor}):
+        with pytest.raises(ModelError, match="expected the inputs x, found"):
+            model.run_all(inputs)
+    with pytest.raises(ModelError, match=r"input x: expected float32\[-1, 2\]"):
+        model.run_all({"x": tensor[0]})
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 3), (1, 2, 1)])

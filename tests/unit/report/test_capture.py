@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from node.domain.findings import Analysis
+from node.domain.findings import Analysis, HeatMap
 from node.domain.work import OutputKind
 from node.errors import ReportError
 from node.report import preview_png
@@ -49,6 +49,24 @@ def test_several_key_images_are_one_series(tmp_path: Path) -> None:
     made = make(replace(analysis, heat_maps=(heat_map, other)), study, tmp_path / "out")
     assert made.kinds.count(OutputKind.HEAT_MAP) == 2
     assert len({output.output_id for output in made.outputs}) == 5
+
+
+def test_slice_and_outline_of_a_heat_map_are_named_in_the_language_of_the_report(tmp_path: Path) -> None:
+    study = mr_study(tmp_path)
+    english = brain_analysis(study)
+    (heat_map,) = english.heat_maps
+    ((outline, label),) = heat_map.regions
+    assert (label, heat_map.slice_label) == ("brain", "slice 4/6")
+    in_chinese = replace(heat_map, regions=((outline, "脑"),), slice_label="第 4/6 层")
+    nameless = replace(heat_map, regions=((outline, ""),), slice_label="")
+
+    def pixels(name: str, shown: HeatMap, language: str) -> bytes:
+        analysis = replace(english, heat_maps=(shown,))
+        made = make(analysis, study, tmp_path / name, language=language)
+        return bytes(made.read(OutputKind.HEAT_MAP).PixelData)
+
+    assert pixels("a", heat_map, "zh") == pixels("b", in_chinese, "zh") != pixels("c", nameless, "zh")
+    assert pixels("d", heat_map, "en") != pixels("e", in_chinese, "en")
 
 
 def test_the_preview_is_the_picture(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from node.domain.findings import Certainty, Status, Tier
+from node.domain.study import Study
 from node.domain.work import OutputKind
 from node.report.glyphs import shown_in
 from tests.unit.report.studies import (
@@ -168,3 +170,37 @@ def test_another_heat_is_another_page(tmp_path: Path) -> None:
     one = make(analysis, study, tmp_path / "1", kinds=PDF)
     other = make(replace(analysis, heat_maps=(hotter,)), study, tmp_path / "2", kinds=PDF)
     assert one.path(OutputKind.PDF).stem != other.path(OutputKind.PDF).stem
+
+
+@pytest.mark.parametrize("study_of", [film_study, mr_study])
+def test_without_a_heat_map_the_page_shows_the_images_that_findings_outline(
+    tmp_path: Path, study_of: Callable[[Path], Study]
+) -> None:
+    study = study_of(tmp_path)
+    analysis = replace(film_analysis(study) if study_of is film_study else brain_analysis(study), heat_maps=())
+    words = words_on(pdf_of(make(analysis, study, tmp_path / "out", kinds=PDF), tmp_path))
+    number = 1 if study_of is film_study else 4
+    assert f"Key image: series 3, image {number}" in words
+    assert "heat" not in words.lower()
+
+
+def test_an_image_that_cannot_be_decoded_costs_the_page_its_picture_and_nothing_else(tmp_path: Path) -> None:
+    def cut(ds: Dataset) -> None:
+        ds.PixelData = ds.PixelData[:100]
+
+    study = film_study(tmp_path, change=cut)
+    analysis = replace(film_analysis(study), heat_maps=())
+    words = words_on(pdf_of(make(analysis, study, tmp_path / "out", kinds=PDF), tmp_path))
+    assert "opacity-1" in words
+    assert "Key image" not in words
+
+
+def test_the_caption_of_a_key_image_names_the_slice_in_the_language_of_the_page(tmp_path: Path) -> None:
+    study = mr_study(tmp_path)
+    analysis = brain_analysis(study)
+    (finding,) = analysis.findings
+    for findings in ((finding,), (replace(finding, regions=()),)):  # without, the outlines of the heat map are drawn
+        made = make(replace(analysis, findings=findings), study, tmp_path / "out", language="zh", kinds=PDF)
+        said = words_on(pdf_of(made, tmp_path))
+        assert "第 4/6 层" in said
+        assert "slice" not in said

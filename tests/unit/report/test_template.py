@@ -21,7 +21,7 @@ def load(folder: Path, text: str) -> Mapping[str, object]:
 
 
 def test_the_templates_of_the_site_load() -> None:
-    assert set(TEMPLATES) == {"brain_mr", "chest_xray"}
+    assert set(TEMPLATES) >= {"brain_mr", "chest_xray", "chest_ct", "cardiac_ct"}
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
@@ -111,3 +111,23 @@ def test_advice_without_a_source_or_for_what_is_not_there_stops_the_start(
     assert old in CHEST
     with pytest.raises(TemplateError, match=named):
         load(tmp_path, CHEST.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("template", "english", "chinese"),
+    [
+        ("brain_mr", "slice 47/181", "第 47/181 层"),
+        ("chest_ct", "slice 1/2", "第 1/2 层"),
+        ("brain_mr", "brain", "脑"),
+        ("chest_multilabel", "pleural thickening", "胸膜增厚"),
+        ("brain_mr", "slice of life", "slice of life"),
+        ("brain_mr", "", ""),
+        ("brain_tumour", "tumour-1", "tumour-1"),
+    ],
+)
+def test_a_label_is_in_the_language_of_the_report_where_it_is_known(template: str, english: str, chinese: str) -> None:
+    assert TEMPLATES[template].label(english, "zh") == chinese
+
+
+def test_which_slice_it_is_reads_the_same_in_english_as_the_handler_wrote_it() -> None:
+    assert TEMPLATES["brain_mr"].label("slice 47/181", "en") == "slice 47/181"

@@ -187,6 +187,18 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
         load_analysis(tmp_path / "a")
 
 
+def test_a_document_from_before_a_field_was_there_still_loads(tmp_path: Path) -> None:
+    save_analysis(small(), tmp_path / "a")
+    path = tmp_path / "a" / "analysis.json"
+    document = json.loads(path.read_text(encoding="ascii"))
+    for finding in document["analysis"]["findings"]:
+        del finding["qualities"]
+    path.write_text(json.dumps(document), encoding="ascii")
+    found = load_analysis(tmp_path / "a").findings
+    assert found
+    assert all(finding.qualities == () for finding in found)
+
+
 @pytest.mark.parametrize("spoil", [
     lambda document: document.update(schema_version=2),
     lambda document: document.pop("analysis"),
@@ -195,7 +207,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     lambda document: document.update(masks={"absent": [1]}),
     lambda document: document["analysis"].update(status="fine"),
     lambda document: document["analysis"].update(more=1),
-    lambda document: document["analysis"].pop("reason"),
+    lambda document: document["analysis"].pop("template"),
     lambda document: document["analysis"]["findings"][0].update(is_abnormal=1),
     lambda document: document["analysis"]["heat_maps"][0].update(heat="absent"),
     lambda document: document["analysis"]["heat_maps"][0].update(spacing_mm=[1.0]),

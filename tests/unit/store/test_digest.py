@@ -9,7 +9,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from node.dicom.part10 import file_header
 from node.errors import StoreError, UnreadableInstanceError
-from node.store.digest import dataset_digest, is_same_dataset
+from node.store.digest import content_digest, dataset_digest, is_same_dataset, is_same_file
 
 BODY = b"the dataset as it came"
 
@@ -41,3 +41,13 @@ def test_a_file_that_is_no_dicom_file_has_no_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"no")
     with pytest.raises(UnreadableInstanceError):
         dataset_digest(tmp_path / "a")
+
+
+@pytest.mark.parametrize("method", ["blake3", "sha256"])
+def test_a_whole_file_is_compared_by_the_method_its_row_names(path: Path, method: str) -> None:
+    content = path.read_bytes()
+    digest = content_digest(content) if method == "blake3" else f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert digest.startswith(method)
+    assert is_same_file(path, digest)
+    path.write_bytes(b"!" + content[1:])
+    assert not is_same_file(path, digest)

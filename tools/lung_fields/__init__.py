@@ -1,0 +1,1 @@
+"""How the lung fields model is made: outlines, synthetic radiographs, training, measuring."""
