@@ -45,7 +45,7 @@ WORK_PX = 512  # longer side of the grid on which opacities are sought
 AROUND_PERCENTILE = 70.0  # of the grey levels around the lungs: chest wall, mediastinum and abdomen
 CLOSED = 0.06  # of the width of the lungs: opacities of twice this size stay in
 
-# Candidates: set on RG1 of pydicom-data (eight marks, five clearly on opacities) and 8 normal films (0.9 marks each).
+# Candidates: set on RG1 of pydicom-data (eight marks, five clearly on opacities) and normal films (1 mark each).
 DIAMETERS = np.geomspace(0.039, 0.146, 8)  # of the width of both lungs: about 11 to 42 mm in an adult
 DIRECTIONS = np.arange(8) * np.pi / 4
 MAY_BE_BRIGHT = 2  # of the eight directions around a spot: a vessel or a rib may touch it
