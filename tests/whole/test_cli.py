@@ -88,8 +88,8 @@ def test_a_refused_file_gives_exit_code_1_and_its_status(site: str, tmp_path: Pa
 
 
 def test_models_are_listed_and_a_wrong_file_is_named(site: str) -> None:
-    (model,) = _json("models", "list", "--site", site)
-    assert model["name"] == "brain_extraction"
+    models = _json("models", "list", "--site", site)
+    assert [model["name"] for model in models] == ["brain_extraction", "lung_fields"]
     path = Path(site) / "models" / "brain_extraction" / "model.onnx"
     kept = path.read_bytes() if path.exists() else b""
     path.write_bytes(b"not a model")
