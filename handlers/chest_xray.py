@@ -223,7 +223,7 @@ handler = Handler(
     name="chest_xray",
     version="2.0.0",
     manufacturer="Wetread",
-    basis=Basis.LEARNED,
+    basis=Basis.RULES_IN_LEARNED_REGION,
     template="chest_xray",
     terms=Terms(modalities=("CR", "DX")),
     models=("lung_fields",),

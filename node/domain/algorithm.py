@@ -7,10 +7,11 @@ __all__ = ["Algorithm", "Basis"]
 
 
 class Basis(StrEnum):
-    """How an algorithm came to be; printed with its results, and only `LEARNED` may print a probability."""
+    """How an algorithm finds what it finds; printed with its results, and only `LEARNED` may print a probability."""
 
     LEARNED = "learned"
     RULE_BASED = "rule-based"
+    RULES_IN_LEARNED_REGION = "rule-based in a learned region"
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,7 +281,7 @@ def test_a_thumbnail_is_refused(phantom: Stored, tmp_path: Path) -> None:
 
 
 def test_the_handler_names_what_it_is_and_what_it_does_not_look_at() -> None:
-    assert handler.basis == "learned"  # the outline of the lungs; of opacities nothing was learned, so no certainty
+    assert handler.basis == "rule-based in a learned region"  # of opacities nothing was learned, so no certainty
     assert handler.models == ("lung_fields",)
     assert {"pneumothorax", "effusion", "fracture", "behind_heart"} <= set(handler.not_looked_at)
     assert {"CR", "DX"} == set(handler.terms.modalities)

@@ -2,6 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.domain.algorithm import Basis
+from node.evaluate.write import SCHEMA as EVALUATION_SCHEMA
+from node.report.result_json import SCHEMA as RESULT_SCHEMA
 from node.report.words import WORDS, fill, placeholders
 
 
@@ -39,3 +42,10 @@ def test_both_languages_say_every_basis_and_tier() -> None:
     assert english.basis.keys() == chinese.basis.keys()
     assert english.tier.keys() == chinese.tier.keys()
     assert english.basis != chinese.basis
+
+
+@pytest.mark.parametrize("basis", list(Basis))
+def test_every_basis_has_words_in_every_language_and_is_in_both_schemas(basis: Basis) -> None:
+    assert all(words.basis[basis] for words in WORDS.values())
+    for schema in (RESULT_SCHEMA, EVALUATION_SCHEMA):
+        assert f'"{basis}"' in schema.read_text(encoding="utf-8")
